@@ -1,0 +1,26 @@
+"""The application factory. Wiring only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+import access
+import config
+import database
+import errors
+import routes
+
+
+def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
+    """Build the app from the THREADS_… variables, overlaid with `settings` (same names, bare)."""
+    app = Flask(__name__)
+    app.config.update(config.from_env() | dict(settings or {}))
+    app.config.update(database.prepare(dict(app.config)))
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"]
+    app.url_map.merge_slashes = False
+    database.init_app(app)
+    errors.init_app(app)
+    access.init_app(app)
+    routes.init_app(app)
+    return app

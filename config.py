@@ -1,0 +1,55 @@
+"""Settings: every THREADS_… variable, read once, refused early and together."""
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from environs import Env
+from marshmallow import ValidationError
+from marshmallow.validate import OneOf, Range
+
+ROOT = Path(__file__).parent
+DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
+
+
+def from_env() -> dict[str, Any]:
+    """Return all settings, keyed by variable name without the prefix.
+
+    Raises environs.EnvValidationError, which names every wrong variable.
+    """
+    env = Env(prefix="THREADS_", eager=False)
+    settings = {
+        "DATABASE_URL": env.str("DATABASE_URL", DEFAULT_DATABASE_URL, validate=_database_url),
+        "BIND": env.str("BIND", "127.0.0.1:8000", validate=address),
+        "WORKERS": env.int("WORKERS", 1, validate=Range(1, 64)),
+        "WORKER_THREADS": env.int("WORKER_THREADS", 4, validate=Range(1, 64)),
+        "DURABILITY": env.str("DURABILITY", "full", validate=OneOf(["full", "normal"])),
+        "MAX_BODY_BYTES": env.int("MAX_BODY_BYTES", 16_777_216, validate=Range(1024, 1 << 30)),
+        "CORS_ORIGINS": env.list("CORS_ORIGINS", []),
+        "TRUSTED_HOSTS": env.list("TRUSTED_HOSTS", []),
+    }
+    env.seal()
+    return settings
+
+
+def address(bind: str) -> tuple[str, int]:
+    """Split `host:port` (`[::1]:8000` for IPv6); port 0 stands for any free one."""
+    host, _, port = bind.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValidationError("Write it as host:port, for example 127.0.0.1:8000.")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address names this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _database_url(url: str) -> None:
+    if url != "memory" and not (url.startswith("sqlite:////") and len(url) > len("sqlite:////")):
+        raise ValidationError("Write it as sqlite:////absolute/path.db, or memory.")

@@ -1,0 +1,295 @@
+"""The engine: SQLite settings, read and write transactions, the write queue, schema checks.
+
+Only this module knows which database serves. SQLite is imported here and nowhere else, because
+two SQLite libraries in one process break each other's file locks.
+"""
+
+import atexit
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+import config
+from errors import ApiError
+from models import SCHEMA_REVISION, db
+
+try:
+    from pysqlite3 import dbapi2 as sqlite
+except ImportError:
+    import sqlite3 as sqlite
+
+log = logging.getLogger("threads")
+
+QUEUE_SECONDS = 2.5
+BUSY_MILLISECONDS = 3000
+POOL_SECONDS = 5
+_FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+_MEMORY_PREFIX = "threads-server-"
+
+
+def prepare(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the Flask-SQLAlchemy settings for THREADS_DATABASE_URL and make its folder ready.
+
+    Raises SystemExit with one line when the folder cannot hold a database.
+    """
+    url = memory_url() if settings["DATABASE_URL"] == "memory" else settings["DATABASE_URL"]
+    os.umask(0o077)
+    folder = file_of(url).parent
+    if url == config.DEFAULT_DATABASE_URL:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        sys.exit(f"The database folder {folder} is missing or cannot be written.")
+    options = {
+        "module": sqlite,
+        "pool_size": settings["WORKER_THREADS"],
+        "max_overflow": 0,
+        "pool_timeout": POOL_SECONDS,
+    }
+    return {"SQLALCHEMY_DATABASE_URI": url, "SQLALCHEMY_ENGINE_OPTIONS": options}
+
+
+def init_app(app: Flask) -> None:
+    """Bind the tables to the app and prepare each connection and transaction."""
+    db.init_app(app)
+    with app.app_context():
+        engine = db.engine
+    durability = app.config["DURABILITY"]
+    sa.event.listen(engine, "connect", lambda dbapi, _: _on_connect(dbapi, durability))
+    sa.event.listen(engine, "begin", _on_begin)
+    app.extensions["read_engine"] = engine.execution_options(begin=None)
+    app.extensions["snapshot_engine"] = engine.execution_options(begin="BEGIN")
+    app.extensions["write_engine"] = engine.execution_options(begin="BEGIN IMMEDIATE")
+    app.extensions["write_queue"] = WriteQueue(f"{file_of(str(engine.url))}-queue")
+    if not has_wal_fix(sqlite.sqlite_version_info):
+        log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", sqlite.sqlite_version)
+
+
+@contextmanager
+def read() -> Iterator[sa.Connection]:
+    """Yield a connection for one SELECT. Raises ApiError 503 when the database is busy."""
+    with _refusals(), current_app.extensions["read_engine"].connect() as connection:
+        yield connection
+
+
+@contextmanager
+def snapshot() -> Iterator[sa.Connection]:
+    """Yield a connection whose SELECTs all see the same moment."""
+    with _refusals(), current_app.extensions["snapshot_engine"].connect() as connection:
+        yield connection
+
+
+@contextmanager
+def write() -> Iterator[sa.Connection]:
+    """Yield a connection inside the one write transaction of its time; commit at the end.
+
+    Raises ApiError 503 when the turn does not come in time, 507 when the disk is full.
+    """
+    extensions = current_app.extensions
+    with extensions["write_queue"], _refusals(), extensions["write_engine"].begin() as connection:
+        yield connection
+
+
+class WriteQueue:
+    """One writer at a time, across threads (a lock) and processes (flock on a file).
+
+    Nobody polls. The kernel drops a dead process's flock, and a wait ends at a deadline: only a
+    thread of its own waits in flock, which knows no time limit.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._turn = threading.Lock()
+        self._held = -1
+
+    def __enter__(self) -> None:
+        if not self._turn.acquire(timeout=QUEUE_SECONDS):
+            raise _busy()
+        try:
+            self._held = self._lock_file()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._held)
+        self._turn.release()
+
+    def _lock_file(self) -> int:
+        lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _FileWait(lock).join_or_abandon()
+        return lock
+
+
+class _FileWait(threading.Thread):
+    """Waits for a flock; one that was abandoned gives the lock back as soon as it has it."""
+
+    def __init__(self, lock: int) -> None:
+        super().__init__(daemon=True)
+        self._lock = lock
+        self._settled = threading.Lock()
+        self._granted = threading.Event()
+        self._abandoned = False
+
+    def run(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with self._settled:
+            self._granted.set()
+            if self._abandoned:
+                os.close(self._lock)
+
+    def join_or_abandon(self) -> None:
+        self.start()
+        if self._granted.wait(QUEUE_SECONDS):
+            return
+        with self._settled:
+            self._abandoned = not self._granted.is_set()
+        if self._abandoned:
+            raise _busy()
+
+
+def has_wal_fix(version: tuple[int, ...]) -> bool:
+    """Tell whether this SQLite cannot lose commits by the WAL-reset bug (sqlite.org/wal.html)."""
+    return version >= _FIXED_SQLITE[-1] or any(
+        version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED_SQLITE
+    )
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a SQLite URL's file."""
+    return Path(sa.make_url(url).database or "")
+
+
+def memory_url() -> str:
+    """Make a private folder for a database that lives as long as this process; return its URL.
+
+    Folders left behind by processes that were killed are removed first.
+    """
+    home = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
+    for folder in home.glob(f"{_MEMORY_PREFIX}*"):
+        if not Path(f"/proc/{folder.name.removeprefix(_MEMORY_PREFIX).partition('-')[0]}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_MEMORY_PREFIX}{os.getpid()}-", dir=home))
+    atexit.register(_remove_own, folder, os.getpid())
+    return f"sqlite:///{folder}/threads.db"
+
+
+def upgrade_if_needed(url: str) -> None:
+    """Bring the schema up to date in a child process, so that no connection crosses a fork.
+
+    Raises SystemExit with one line when the database is newer than this program or the upgrade
+    fails.
+    """
+    if _is_current(url):
+        return
+    command = [sys.executable, "-m", "flask", "--app", "commands", "db", "upgrade"]
+    environment = os.environ | {"THREADS_DATABASE_URL": url}
+    if subprocess.run(command, cwd=config.ROOT, env=environment, stdout=2).returncode:  # noqa: S603
+        sys.exit("The database could not be upgraded; the lines above say why.")
+
+
+def refuse_old_schema(url: str) -> None:
+    """Stop a worker whose database is not at this program's schema, in a way gunicorn obeys.
+
+    Status 4 is gunicorn's APP_LOAD_ERROR: any other SystemExit is restarted for ever.
+    """
+    if not _is_current(url):
+        log.error("The database is not at schema %s: start with make run.", SCHEMA_REVISION)
+        raise SystemExit(4)
+
+
+def _is_current(url: str) -> bool:
+    found = _schema_revision(file_of(url))
+    if found and found > SCHEMA_REVISION:
+        sys.exit(f"The database has schema {found}; this version knows {SCHEMA_REVISION}: update.")
+    return found == SCHEMA_REVISION
+
+
+def _schema_revision(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    connection = sqlite.connect(f"{path.as_uri()}?mode=rw", uri=True)
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return row[0] if row else None
+    except sqlite.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        sys.exit(f"The database {path} cannot be read: {error}.")
+    except sqlite.DatabaseError as error:
+        sys.exit(f"The database {path} cannot be read: {error}.")
+    finally:
+        connection.close()
+
+
+def _on_connect(dbapi: Any, durability: str) -> None:
+    dbapi.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_MILLISECONDS}",
+        "journal_mode=WAL",
+        f"synchronous={durability}",
+        "foreign_keys=ON",
+        "journal_size_limit=67108864",
+        "cache_size=-8000",
+        "temp_store=MEMORY",
+        "secure_delete=FAST",
+        "trusted_schema=OFF",
+    ):
+        dbapi.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    statement = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
+    if statement:
+        connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise _busy() from error
+    except sa.exc.DBAPIError as error:
+        raise _refusal(getattr(error.orig, "sqlite_errorname", "")) from error
+
+
+def _refusal(name: str) -> ApiError:
+    if name.startswith("SQLITE_BUSY"):
+        return _busy()
+    log.error("database error %s", name)
+    if name == "SQLITE_FULL":
+        message = "The server's disk is full; nothing was written. Free some space, then retry."
+        return ApiError(507, message, code="disk_full", headers={"x-should-retry": "false"})
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        message = (
+            "The database cannot be used; nothing was written. The server's log has the cause."
+        )
+        return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
+    message = "The database failed; whether the change was stored is unknown. See the server's log."
+    return ApiError(500, message, headers={"x-should-retry": "false"})
+
+
+def _busy() -> ApiError:
+    message = "The database is busy; nothing was written. Try again in a second."
+    return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,120 @@
+"""Refusals, and the one place that writes an error body."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+from flask import Flask, request
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.wrappers import Response
+
+PARAM = "\0"
+_RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
+
+
+class ApiError(HTTPException):
+    """A refusal with its HTTP status, sentence, param, code and extra headers."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = status
+        self.param = param
+        self.error_code = code
+        self.extra_headers = dict(headers or {})
+
+
+class Fault(str):
+    """A validation sentence with its wire code; PARAM stands where the path belongs.
+
+    PARAM is U+0000, which no accepted input contains, so client text is never mistaken for it.
+    """
+
+    code: str | None
+
+    def __new__(cls, code: str | None, sentence: str) -> "Fault":
+        fault = super().__new__(cls, sentence)
+        fault.code = code
+        return fault
+
+
+def init_app(app: Flask) -> None:
+    """Answer every HTTPException and ValidationError with the error envelope."""
+    app.register_error_handler(HTTPException, _answer)
+    app.register_error_handler(ValidationError, _answer_validation)
+
+
+def first_fault(error: ValidationError) -> ApiError:
+    """Pick the one fault to report: missing, then unknown, then the rest in schema order.
+
+    Unknown keys reach marshmallow's report in no order, so of several the first by name is taken.
+    """
+    path, fault = min(_walk(error.messages, ""), key=_rank)
+    return ApiError(400, fault.replace(PARAM, path), path or None, fault.code)
+
+
+def _rank(found: tuple[str, Fault]) -> tuple[int, str]:
+    path, fault = found
+    rank = _RANK.get(fault.code, 2)
+    return rank, path if fault.code == "unknown_parameter" else ""
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Fault]]:
+    if isinstance(node, dict):
+        for key, below in node.items():
+            step = f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
+            yield from _walk(below, path + step)
+    else:
+        yield from ((path, fault) for fault in node)
+
+
+def _answer_validation(error: ValidationError) -> Response:
+    return _answer(first_fault(error))
+
+
+def _answer(error: HTTPException) -> Response:
+    failure = error if isinstance(error, ApiError) else _from_werkzeug(error)
+    status = failure.code or 500
+    response = error.get_response()
+    response.status_code = status
+    response.content_type = "application/json"
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    response.set_data(
+        orjson.dumps(
+            {
+                "error": {
+                    "message": failure.description,
+                    "type": kind,
+                    "param": failure.param,
+                    "code": failure.error_code,
+                }
+            }
+        )
+    )
+    response.headers.update(failure.extra_headers)
+    return response
+
+
+def _from_werkzeug(error: HTTPException) -> ApiError:
+    where = f"{request.method} {request.path}"
+    match error:
+        case NotFound():
+            return ApiError(404, f"Invalid URL ({where})")
+        case MethodNotAllowed():
+            allowed = ", ".join(sorted(error.valid_methods or []))
+            message = f"Method not allowed ({where}). Use one of: {allowed}."
+            return ApiError(405, message, code="unsupported_operation")
+        case RequestEntityTooLarge():
+            message = "The request body is too large. THREADS_MAX_BODY_BYTES sets the limit."
+            return ApiError(413, message, code="request_too_large", headers={"Connection": "close"})
+    if (error.code or 500) >= 500:
+        message = "The server had an error while processing your request. Its log has the cause."
+        return ApiError(error.code or 500, message, headers={"x-should-retry": "false"})
+    return ApiError(error.code or 400, error.description or error.name)

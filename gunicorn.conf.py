@@ -1,0 +1,80 @@
+"""gunicorn's settings, from the same THREADS_… variables; run it as `gunicorn` in this folder."""
+
+import json
+import os
+import socket
+import struct
+import sys
+from typing import Any
+
+from environs import EnvValidationError
+
+import database
+from config import address, from_env, is_loopback
+
+try:
+    _settings = from_env()
+except EnvValidationError as error:
+    sys.exit(f"Wrong settings: {error}")
+
+_host, _port = address(_settings["BIND"])
+_READ_SECONDS, _SEND_SECONDS = 10, 30
+
+wsgi_app = "app:create_app()"
+bind = _settings["BIND"]
+worker_class = "gthread"
+workers = _settings["WORKERS"]
+threads = _settings["WORKER_THREADS"]
+timeout, graceful_timeout, keepalive = 60, 25, 15
+limit_request_line, limit_request_fields, limit_request_field_size = 4094, 60, 8190
+forwarded_allow_ips = ""
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+control_socket_disable = True
+loglevel = "warning"
+umask = 0o077
+
+_SNIPPET = """
+Threads server at {url}
+    from openai import OpenAI
+    client = OpenAI(base_url="{url}", api_key="any")
+    print(client.beta.threads.create())
+"""
+
+
+def on_starting(server: Any) -> None:
+    """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
+    if not is_loopback(_host):
+        sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first.")
+    _try_port()
+    prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
+    database.upgrade_if_needed(prepared)
+    os.environ["THREADS_DATABASE_URL"] = prepared
+
+
+def when_ready(server: Any) -> None:
+    """Bound slow clients and say where the server listens: one JSON line on stdout."""
+    listener = server.LISTENERS[0].sock
+    for option, seconds in (
+        (socket.SO_RCVTIMEO, _READ_SECONDS),
+        (socket.SO_SNDTIMEO, _SEND_SECONDS),
+    ):
+        listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
+    print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let no worker serve a database with another schema."""
+    database.refuse_old_schema(os.environ["THREADS_DATABASE_URL"])
+
+
+def _try_port() -> None:
+    family = socket.AF_INET6 if ":" in _host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_host, _port))
+        except OSError as error:
+            sys.exit(f"Cannot listen on {bind}: {error.strerror}. THREADS_BIND chooses another.")

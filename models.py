@@ -1,0 +1,90 @@
+"""The tables, once; ids; the clock."""
+
+import os
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+DEFAULT_PROJECT = "default"
+SCHEMA_REVISION = "0001"
+"""The newest revision in migrations/; compared with the database at each start."""
+
+_ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_TO_ID_CHARACTER = bytes(_ID_CHARACTERS[byte % 62] for byte in range(256))
+
+
+class Base(DeclarativeBase):
+    """Declarative base; strings are TEXT, because STRICT tables of SQLite know no VARCHAR."""
+
+    type_annotation_map = {
+        str: sa.Text,
+        int: sa.Integer().with_variant(sa.BigInteger, "postgresql"),
+    }
+
+
+db = SQLAlchemy(metadata=Base.metadata)
+_SEQUENCED: dict[str, Any] = {"sqlite_strict": True, "sqlite_autoincrement": True}
+
+
+class Thread(Base):
+    """A conversation. `metadata` and `tool_resources` hold the JSON text that goes out."""
+
+    __tablename__ = "threads"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[str]
+    id: Mapped[str]
+    created_at: Mapped[int]
+    metadata_: Mapped[str] = mapped_column("metadata")
+    tool_resources: Mapped[str]
+
+    __table_args__ = (
+        sa.UniqueConstraint("project", "id"),
+        sa.Index("threads_by_time", "project", "created_at", "seq"),
+        _SEQUENCED,
+    )
+
+
+class Message(Base):
+    """A message of one thread; `content`, `attachments` and `metadata` are JSON text."""
+
+    __tablename__ = "messages"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    thread_seq: Mapped[int] = mapped_column(sa.ForeignKey("threads.seq", ondelete="CASCADE"))
+    id: Mapped[str]
+    created_at: Mapped[int]
+    assistant_id: Mapped[str | None]
+    run_id: Mapped[str | None]
+    status: Mapped[str]
+    incomplete_details: Mapped[str | None]
+    completed_at: Mapped[int | None]
+    incomplete_at: Mapped[int | None]
+    role: Mapped[str]
+    content: Mapped[str]
+    attachments: Mapped[str]
+    metadata_: Mapped[str] = mapped_column("metadata")
+
+    __table_args__ = (
+        sa.UniqueConstraint("thread_seq", "id"),
+        sa.Index("messages_by_thread", "thread_seq", "seq"),
+        _SEQUENCED,
+    )
+
+
+def unix_now() -> int:
+    """Return the time in whole seconds, as `created_at` has it."""
+    return int(time.time())
+
+
+def new_id(prefix: str) -> str:
+    """Return `prefix_` and 24 random characters of [A-Za-z0-9], as recorded ids have."""
+    return f"{prefix}_{os.urandom(24).translate(_TO_ID_CHARACTER).decode()}"
+
+
+def new_vector_store_id() -> str:
+    """Return `vs_` and 32 hexadecimal digits, as recorded ids have."""
+    return f"vs_{os.urandom(16).hex()}"

@@ -1,0 +1,114 @@
+"""The API document: OpenAPI 3.1 from the schemas that validate and one table of operations."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema
+
+import schemas
+from schemas import CreateThread, ErrorResponse, ModifyThread, ThreadDeleted, ThreadObject
+
+THREADS = "/threads"
+THREAD = "/threads/{thread_id}"
+_DESCRIPTION = (
+    "The OpenAI Threads API on your own machine. Every address also answers without `/v1`. "
+    "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log."
+)
+_PATH_IDS = {"thread_id": "thread", "message_id": "msg"}
+
+
+class Operation(NamedTuple):
+    """One operation: where it is, what it is called, the schemas of its body and its answer."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    body: type[Schema] | None
+    answer: type[Schema]
+
+
+OPERATIONS = (
+    Operation("post", THREADS, "createThread", "Create a thread", CreateThread, ThreadObject),
+    Operation("get", THREAD, "getThread", "Retrieve a thread", None, ThreadObject),
+    Operation("post", THREAD, "modifyThread", "Modify a thread", ModifyThread, ThreadObject),
+    Operation("delete", THREAD, "deleteThread", "Delete a thread", None, ThreadDeleted),
+)
+
+
+@cache
+def document() -> bytes:
+    """Return the document as JSON, built once per process."""
+    plugin = MarshmallowPlugin()
+    spec = APISpec(
+        "Threads server",
+        "1.0.0",
+        "3.1.0",
+        plugins=[plugin],
+        info={"description": _DESCRIPTION},
+        servers=[{"url": "/v1"}],
+    )
+    assert plugin.converter is not None
+    plugin.converter.add_attribute_function(_describe)  # type: ignore[no-untyped-call]
+    spec.components.schema("ErrorResponse", schema=ErrorResponse)
+    for operation in OPERATIONS:
+        spec.path(operation.path, operations={operation.method: _describe_operation(operation)})
+    return orjson.dumps(spec.to_dict())
+
+
+def _describe_operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [
+            _path_parameter(name, prefix)
+            for name, prefix in _PATH_IDS.items()
+            if f"{{{name}}}" in operation.path
+        ],
+        "responses": {
+            "200": {"description": "Done", "content": _json(operation.answer)},
+            "default": {
+                "description": "Refused or failed",
+                "content": _json(ErrorResponse),
+            },
+        },
+    }
+    if operation.body:
+        described["requestBody"] = {"content": _json(operation.body)}
+    return described
+
+
+def _json(schema: type[Schema]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _path_parameter(name: str, prefix: str) -> dict[str, Any]:
+    pattern = f"^{prefix}[A-Za-z0-9_-]{{0,{schemas.MAX_ID_CHARACTERS - len(prefix)}}}$"
+    schema = {"type": "string", "pattern": pattern}
+    return {"in": "path", "name": name, "required": True, "schema": schema}
+
+
+def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """Say in JSON Schema what apispec cannot know of a Wire field."""
+    match field:
+        case schemas.Content():
+            text = schemas.Text(maximum=schemas.MAX_TEXT_CHARACTERS).json_schema()
+            return {"oneOf": [text, self.field2property(field.parts)]}
+        case schemas.Variant():
+            return {"oneOf": [self.resolve_nested_schema(each) for each in field.variants.values()]}
+        case schemas.Array():
+            return field.length_bounds()
+        case schemas.Object():
+            return {}
+        case schemas.Wire():
+            return _nullable(field, field.json_schema())
+    return {}
+
+
+def _nullable(field: schemas.Wire, schema: dict[str, Any]) -> dict[str, Any]:
+    if field.allow_none and isinstance(schema["type"], str):
+        schema["type"] = [schema["type"], "null"]
+    return schema

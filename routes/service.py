@@ -1,0 +1,40 @@
+"""About the server itself: health, the API document, and the page that shows it."""
+
+from pathlib import Path
+
+import flask_swagger_ui
+from flask import Blueprint, Response, render_template, send_from_directory
+
+import openapi
+from wire import answer
+
+bp = Blueprint("service", __name__)
+_ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    """Answer while the process lives: no key, no database."""
+    return answer({"status": "ok"})
+
+
+@bp.get("/openapi.json")
+def document() -> Response:
+    return Response(openapi.document(), content_type="application/json")
+
+
+@bp.get("/docs")
+def docs() -> Response:
+    """Show the document with Swagger UI, all of it served from here."""
+    response = Response(render_template("docs.html"))
+    response.headers["Content-Security-Policy"] = _DOCS_POLICY
+    return response
+
+
+@bp.get("/docs/<path:name>")
+def docs_asset(name: str) -> Response:
+    return send_from_directory(_ASSETS, name, max_age=86400)

@@ -1,0 +1,52 @@
+"""POST /threads; GET, POST and DELETE /threads/{thread_id}."""
+
+from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound
+
+import database
+import schemas
+import store
+from access import check_id, project
+from body import read_body
+from wire import answer, deleted_to_wire
+
+bp = Blueprint("threads", __name__)
+_CREATE = schemas.CreateThread()
+_MODIFY = schemas.ModifyThread()
+
+
+@bp.post("")
+def create() -> Response:
+    body = read_body(_CREATE)
+    with database.write() as connection:
+        return answer(store.create_thread(connection, project(), body))
+
+
+@bp.get("/<thread_id>")
+def retrieve(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    with database.read() as connection:
+        return answer(store.find_thread(connection, project(), thread_id))
+
+
+@bp.post("/<thread_id>")
+def modify(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    body = read_body(_MODIFY)
+    with database.write() as connection:
+        return answer(store.modify_thread(connection, project(), thread_id, body))
+
+
+@bp.delete("/<thread_id>")
+def delete(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    with database.write() as connection:
+        store.delete_thread(connection, project(), thread_id)
+        return answer(deleted_to_wire(thread_id, "thread"))
+
+
+def check_thread_id(thread_id: str) -> None:
+    """Refuse a malformed thread id. Raises ApiError 400 or 404, NotFound for `/threads/runs`."""
+    if thread_id == "runs":
+        raise NotFound
+    check_id(thread_id, "thread", "thread_id", "thread")

@@ -1,0 +1,123 @@
+"""Fixtures: an app on its own migrated database, its client, and a live server."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openai import OpenAI
+
+import database
+from app import create_app
+from config import ROOT
+from models import db
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that `flask db upgrade` made, once per run; tests copy it."""
+    path = tmp_path_factory.mktemp("migrated") / "threads.db"
+    database.upgrade_if_needed(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database_url(migrated: Path, tmp_path: Path) -> str:
+    shutil.copy(migrated, tmp_path / "threads.db")
+    return f"sqlite:///{tmp_path / 'threads.db'}"
+
+
+@pytest.fixture
+def app(database_url: str) -> Iterator[Flask]:
+    app = create_app({"DATABASE_URL": database_url, "DURABILITY": "normal"})
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    return app.test_client()
+
+
+class Server:
+    """A running server: where it is, its process (group leader), and what it printed."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, Any], log: Path) -> None:
+        self.process = process
+        self.ready = ready
+        self.base_url: str = ready["base_url"]
+        self.log = log
+
+    @property
+    def root_url(self) -> str:
+        return self.base_url.removesuffix("/v1")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.root_url.removeprefix("http://").rsplit(":", 1)
+        return host, int(port)
+
+    def sdk(self, **options: Any) -> OpenAI:
+        """An official client that checks every answer against the SDK's models."""
+        defaults = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
+        return OpenAI(base_url=self.base_url, **(defaults | options))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def serving(log: Path, **settings: Any) -> Iterator[Server]:
+    """Run gunicorn as `make run` does, on a free port, with THREADS_ settings given bare."""
+    given = {"BIND": "127.0.0.1:0", "DATABASE_URL": "memory", **settings}
+    environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
+    environment |= {f"THREADS_{key}": str(value) for key, value in given.items()}
+    with log.open("a") as stderr:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "gunicorn"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    watchdog = threading.Timer(30, process.kill)
+    watchdog.start()
+    line = process.stdout.readline()
+    watchdog.cancel()
+    assert line, f"the server did not start:\n{log.read_text()}"
+    server = Server(process, json.loads(line), log)
+    try:
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One live server with two workers on a database in memory, shared by a module's tests."""
+    with serving(tmp_path_factory.mktemp("server") / "log", WORKERS=2) as server:
+        yield server
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Callable[..., Any]:
+    """Start a live server with settings of its own: `with serve(WORKERS=2) as server:`."""
+    return lambda **settings: serving(tmp_path / "log", **settings)
