@@ -1,4 +1,4 @@
-"""The one reader of request bodies: strict JSON, then a marshmallow schema."""
+"""The one reader of requests: strict JSON bodies and query strings, then a marshmallow schema."""
 
 import json
 import math
@@ -17,6 +17,11 @@ _INVALID_JSON = (
     "etc.)"
 )
 
+_DUPLICATE = (
+    "Duplicate parameter: '{name}'. You provided multiple values for this parameter, whereas only "
+    "one is allowed."
+)
+
 
 def read_body(schema: Schema) -> dict[str, Any]:
     """Return the request's JSON object as the schema loads it; no body at all is `{}`.
@@ -24,6 +29,24 @@ def read_body(schema: Schema) -> dict[str, Any]:
     Raises ApiError 400, 413 or 415, and ValidationError (400).
     """
     return schema.load(read_object())  # type: ignore[no-any-return]
+
+
+def read_query(schema: Schema) -> dict[str, Any]:
+    """Return the query string as the schema loads it; `metadata[key]=value` becomes one dict.
+
+    Raises ApiError and ValidationError (400).
+    """
+    given: dict[str, Any] = {}
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise ApiError(400, _DUPLICATE.format(name=name), name, "duplicate_parameter")
+        if "\0" in name + values[0]:
+            raise ApiError(400, "Query parameters cannot hold the NUL character (U+0000).")
+        if name.startswith("metadata[") and name.endswith("]"):
+            given.setdefault("metadata", {})[name[9:-1]] = values[0]
+        else:
+            given[name] = values[0]
+    return schema.load(given)  # type: ignore[no-any-return]
 
 
 def read_object() -> dict[str, Any]:

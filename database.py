@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -100,6 +101,18 @@ def write() -> Iterator[sa.Connection]:
     extensions = current_app.extensions
     with extensions["write_queue"], _refusals(), extensions["write_engine"].begin() as connection:
         yield connection
+
+
+@contextmanager
+def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
+    dbapi: Any = connection.connection.dbapi_connection
+    deadline = monotonic() + seconds
+    dbapi.set_progress_handler(lambda: monotonic() > deadline, 10_000)
+    try:
+        yield
+    finally:
+        dbapi.set_progress_handler(None, 0)
 
 
 class WriteQueue:
@@ -272,6 +285,9 @@ def _refusals() -> Iterator[None]:
 def _refusal(name: str) -> ApiError:
     if name.startswith("SQLITE_BUSY"):
         return _busy()
+    if name == "SQLITE_INTERRUPT":
+        message = "The search took too long. Ask for a rarer word, or narrow the dates."
+        return ApiError(400, message, "q", "search_too_broad")
     log.error("database error %s", name)
     if name == "SQLITE_FULL":
         message = "The server's disk is full; nothing was written. Free some space, then retry."

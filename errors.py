@@ -44,6 +44,10 @@ class Fault(str):
         fault.code = code
         return fault
 
+    def at(self, path: str) -> str:
+        """Return the sentence with its path filled in."""
+        return self.replace(PARAM, path)
+
 
 def init_app(app: Flask) -> None:
     """Answer every HTTPException and ValidationError with the error envelope."""
@@ -57,7 +61,7 @@ def first_fault(error: ValidationError) -> ApiError:
     Unknown keys reach marshmallow's report in no order, so of several the first by name is taken.
     """
     path, fault = min(_walk(error.messages, ""), key=_rank)
-    return ApiError(400, fault.replace(PARAM, path), path or None, fault.code)
+    return ApiError(400, fault.at(path), path or None, fault.code)
 
 
 def _rank(found: tuple[str, Fault]) -> tuple[int, str]:

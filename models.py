@@ -9,7 +9,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_PROJECT = "default"
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest revision in migrations/; compared with the database at each start."""
 
 _ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -26,6 +26,7 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(metadata=Base.metadata)
+_KEYED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _SEQUENCED: dict[str, Any] = {"sqlite_strict": True, "sqlite_autoincrement": True}
 
 
@@ -71,8 +72,49 @@ class Message(Base):
     __table_args__ = (
         sa.UniqueConstraint("thread_seq", "id"),
         sa.Index("messages_by_thread", "thread_seq", "seq"),
+        sa.Index(
+            "messages_by_run",
+            "thread_seq",
+            "run_id",
+            "seq",
+            sqlite_where=sa.text("run_id IS NOT NULL"),
+            postgresql_where=sa.text("run_id IS NOT NULL"),
+        ),
         _SEQUENCED,
     )
+
+
+class ThreadMetadata(Base):
+    """One metadata pair of one thread, in the order of a filtered list; kept by triggers."""
+
+    __tablename__ = "thread_metadata"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[int] = mapped_column(primary_key=True)
+    thread_seq: Mapped[int] = mapped_column(primary_key=True)
+
+    __table_args__ = (_KEYED,)
+
+
+class Tombstone(Base):
+    """The place in its list of what was deleted; `thread_seq` is 0 for a thread itself."""
+
+    __tablename__ = "tombstones"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    thread_seq: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[int]
+    seq: Mapped[int]
+    deleted_at: Mapped[int]
+
+    __table_args__ = (sa.Index("tombstones_by_age", "deleted_at"), _KEYED)
+
+
+message_text = sa.table("message_text", sa.column("rowid", sa.Integer), sa.column("message_text"))
+"""SQLite's full-text index over the text parts of messages (rowid is messages.seq)."""
 
 
 def unix_now() -> int:

@@ -18,6 +18,8 @@ MAX_METADATA_KEY_CHARACTERS = 64
 MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_ATTACHMENTS = 10
 MAX_ID_CHARACTERS = 64
+MAX_QUERY_CHARACTERS = 512
+MAX_SECONDS = 2**53 - 1
 STORABLE = "^[^\\u0000]*$"
 
 _KINDS = {
@@ -31,6 +33,7 @@ _KINDS = {
 }
 _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
 _UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
+_DIGITS = re.compile(r"-?[0-9]{1,400}", re.ASCII)
 _HTTP_URL = re.compile(r"https?://[^\s\0]+")
 
 
@@ -468,6 +471,38 @@ class ModifyThread(Body):
 class CreateThread(Body):
     messages = Array(Object(CreateMessage))
     tool_resources = Object(CreateToolResources, allow_none=True)
+    metadata = Metadata()
+
+
+class QueryWhole(Whole):
+    """A whole number in a query string; nothing that Python alone would take for one."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        if not _DIGITS.fullmatch(value):
+            raise ValidationError(wrong_type(self.expected, value))
+        return super()._deserialize(int(value), attr, data)
+
+
+class ListMessages(Body):
+    limit = QueryWhole(1, 100, load_default=20)
+    order = Choice("asc", "desc", load_default="desc")
+    after = Text()
+    before = Text()
+    run_id = Text(maximum=MAX_ID_CHARACTERS)
+
+
+class ListThreads(Body):
+    limit = QueryWhole(1, 100, load_default=20)
+    order = Choice("asc", "desc", load_default="desc")
+    after = Text()
+    before = Text()
+    metadata = Metadata()
+    created_after = QueryWhole(0, MAX_SECONDS)
+    created_before = QueryWhole(0, MAX_SECONDS)
+    q = Text(maximum=MAX_QUERY_CHARACTERS)
+
+
+class CopyThread(Body):
     metadata = Metadata()
 
 

@@ -8,17 +8,29 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 
 from errors import ApiError
-from models import Message, Thread, new_id, new_vector_store_id, unix_now
-from wire import THREAD_COLUMNS, thread_to_wire, to_json
+from models import Message, Thread, Tombstone, new_id, new_vector_store_id, unix_now
+from wire import MESSAGE_COLUMNS, THREAD_COLUMNS, message_to_wire, thread_to_wire, to_json
+
+Selected = sa.Select[*tuple[Any, ...]]
+TOMBSTONE_SECONDS = 86_400
+_NOT_COPIED = {"seq", "thread_seq", "id"}
 
 _IS_THREAD = sa.and_(
     Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("of_id")
 )
+_IS_MESSAGE = sa.and_(
+    Message.thread_seq == sa.bindparam("of_thread"), Message.id == sa.bindparam("of_id")
+)
 _FIND_THREAD = sa.select(*THREAD_COLUMNS).where(_IS_THREAD)
-_DELETE_THREAD = sa.delete(Thread).where(_IS_THREAD)
-_UPDATE_THREAD = sa.update(Thread).where(_IS_THREAD).returning(*THREAD_COLUMNS)
+_FIND_THREAD_SEQ = sa.select(Thread.seq).where(_IS_THREAD)
+_FIND_MESSAGE = sa.select(*MESSAGE_COLUMNS).where(_IS_MESSAGE)
 _INSERT_THREAD = sa.insert(Thread).returning(Thread.seq, *THREAD_COLUMNS)
+_INSERT_MESSAGE = sa.insert(Message).returning(*MESSAGE_COLUMNS)
 _INSERT_MESSAGES = sa.insert(Message)
+_UPDATE_THREAD = sa.update(Thread).where(_IS_THREAD).returning(*THREAD_COLUMNS)
+_UPDATE_MESSAGE = sa.update(Message).where(_IS_MESSAGE).returning(*MESSAGE_COLUMNS)
+_COPY_COLUMNS = tuple(column for column in Message.__table__.c if column.name not in _NOT_COPIED)
+_COPY_MESSAGES = 500
 
 
 def find_thread(connection: sa.Connection, project: str, thread_id: str) -> dict[str, Any]:
@@ -64,12 +76,116 @@ def modify_thread(
 
 def delete_thread(connection: sa.Connection, project: str, thread_id: str) -> None:
     """Delete a thread and, by cascade, its messages. Raises ApiError 404."""
-    if not connection.execute(_DELETE_THREAD, _key(project, thread_id)).rowcount:
+    if not delete_threads(connection, project, sa.and_(Thread.id == thread_id)):
         _refuse_thread(thread_id)
+
+
+def delete_threads(connection: sa.Connection, project: str, which: sa.ColumnElement[bool]) -> int:
+    """Delete the project's threads that meet a condition; return how many there were."""
+    gone = sa.and_(Thread.project == project, which)
+    places = (sa.literal(0), Thread.id, Thread.created_at, Thread.seq)
+    _bury(connection, project, sa.select(*places).where(gone))
+    return connection.execute(sa.delete(Thread).where(gone)).rowcount
+
+
+def copy_thread(
+    connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Store a new thread with the same messages under new ids; return the thread object.
+
+    A loaded CopyThread body may replace the metadata. Raises ApiError 404.
+    """
+    original = find_thread(connection, project, thread_id)
+    values = {
+        "project": project,
+        "id": new_id("thread"),
+        "created_at": unix_now(),
+        "metadata": to_json(body.get("metadata", original["metadata"]) or {}),
+        "tool_resources": to_json(original["tool_resources"]),
+    }
+    row = connection.execute(_INSERT_THREAD, values).one()
+    messages = (
+        sa.select(*_COPY_COLUMNS)
+        .where(Message.thread_seq == find_thread_seq(connection, project, thread_id))
+        .order_by(Message.seq)
+    )
+    copied = connection.execution_options(yield_per=_COPY_MESSAGES).execute(messages)
+    for rows in copied.mappings().partitions():
+        fresh = [{**message, "thread_seq": row.seq, "id": new_id("msg")} for message in rows]
+        connection.execute(_INSERT_MESSAGES, fresh)
+    return thread_to_wire(row)
+
+
+def find_thread_seq(connection: sa.Connection, project: str, thread_id: str) -> int:
+    """Return the key that a thread's messages refer to. Raises ApiError 404."""
+    seq = connection.execute(_FIND_THREAD_SEQ, _key(project, thread_id)).scalar()
+    return _refuse_thread(thread_id) if seq is None else seq
+
+
+def find_message(
+    connection: sa.Connection, project: str, thread_id: str, message_id: str
+) -> dict[str, Any]:
+    """Return the message object. Raises ApiError 404, also for a message of another thread."""
+    key = _message_key(connection, project, thread_id, message_id)
+    row = connection.execute(_FIND_MESSAGE, key).first()
+    return message_to_wire(row or _refuse_message(message_id), thread_id)
+
+
+def create_message(
+    connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
+    seq = find_thread_seq(connection, project, thread_id)
+    values = _message_values(seq, body, unix_now())
+    return message_to_wire(connection.execute(_INSERT_MESSAGE, values).one(), thread_id)
+
+
+def modify_message(
+    connection: sa.Connection, project: str, thread_id: str, message_id: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Replace the metadata if the body gives it; return the message object. Raises ApiError 404."""
+    if "metadata" not in body:
+        return find_message(connection, project, thread_id, message_id)
+    key = _message_key(connection, project, thread_id, message_id)
+    change = _UPDATE_MESSAGE.values(metadata=to_json(body["metadata"] or {}))
+    row = connection.execute(change, key).first()
+    return message_to_wire(row or _refuse_message(message_id), thread_id)
+
+
+def delete_message(
+    connection: sa.Connection, project: str, thread_id: str, message_id: str
+) -> None:
+    """Delete a message. Raises ApiError 404."""
+    seq = find_thread_seq(connection, project, thread_id)
+    gone = sa.and_(Message.thread_seq == seq, Message.id == message_id)
+    places = (Message.thread_seq, Message.id, Message.created_at, Message.seq)
+    _bury(connection, project, sa.select(*places).where(gone))
+    if not connection.execute(sa.delete(Message).where(gone)).rowcount:
+        _refuse_message(message_id)
+
+
+def _bury(connection: sa.Connection, project: str, places: Selected) -> None:
+    """Keep the places of what is about to be deleted, and forget those that are too old."""
+    now = unix_now()
+    rows = places.add_columns(sa.literal(project), sa.literal(now))
+    names = ["thread_seq", "id", "created_at", "seq", "project", "deleted_at"]
+    connection.execute(sa.insert(Tombstone).prefix_with("OR REPLACE").from_select(names, rows))
+    too_old = Tombstone.deleted_at <= now - TOMBSTONE_SECONDS
+    connection.execute(sa.delete(Tombstone).where(too_old))
 
 
 def _key(project: str, id_: str) -> dict[str, str]:
     return {"of_project": project, "of_id": id_}
+
+
+def _message_key(
+    connection: sa.Connection, project: str, thread_id: str, message_id: str
+) -> dict[str, Any]:
+    return {"of_thread": find_thread_seq(connection, project, thread_id), "of_id": message_id}
+
+
+def _refuse_message(message_id: str) -> NoReturn:
+    raise ApiError(404, f"No message found with id '{message_id}'.")
 
 
 def _refuse_thread(thread_id: str) -> NoReturn:

@@ -69,6 +69,17 @@ def deleted_to_wire(id_: str, kind: str) -> dict[str, Any]:
     return {"id": id_, "object": f"{kind}.deleted", "deleted": True}
 
 
+def list_to_wire(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+    """Return a list object; an empty one has null ids (recorded 2024-04, unlike the spec)."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
 def to_json(value: Any) -> str:
     """Return compact JSON text, as it is stored and sent."""
     return orjson.dumps(value).decode()

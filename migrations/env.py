@@ -13,7 +13,10 @@ def run() -> None:
         connection.detach()
         with connection.begin():
             context.configure(
-                connection=connection, target_metadata=Base.metadata, render_as_batch=True
+                connection=connection,
+                target_metadata=Base.metadata,
+                render_as_batch=True,
+                include_name=lambda name, kind, _: not (name or "").startswith("message_text"),
             )
             context.run_migrations()
             if orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first():

@@ -2,11 +2,13 @@
 
 from flask import Flask
 
-from routes import service, threads
+from routes import messages, service, threads
 
 
 def init_app(app: Flask) -> None:
     """Register every blueprint."""
     for prefix, name in (("", "api"), ("/v1", "v1")):
-        app.register_blueprint(threads.bp, url_prefix=f"{prefix}/threads", name=f"{name}_threads")
+        for module in (threads, messages):
+            kind = module.bp.name
+            app.register_blueprint(module.bp, url_prefix=f"{prefix}/threads", name=f"{name}_{kind}")
     app.register_blueprint(service.bp)

@@ -1,17 +1,20 @@
-"""POST /threads; GET, POST and DELETE /threads/{thread_id}."""
+"""/threads: create, list; /threads/{thread_id}: retrieve, modify, delete, copy."""
 
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 import database
+import listing
 import schemas
 import store
 from access import check_id, project
-from body import read_body
-from wire import answer, deleted_to_wire
+from body import read_body, read_query
+from wire import answer, deleted_to_wire, list_to_wire, thread_to_wire
 
 bp = Blueprint("threads", __name__)
 _CREATE = schemas.CreateThread()
+_LIST = schemas.ListThreads()
+_COPY = schemas.CopyThread()
 _MODIFY = schemas.ModifyThread()
 
 
@@ -20,6 +23,14 @@ def create() -> Response:
     body = read_body(_CREATE)
     with database.write() as connection:
         return answer(store.create_thread(connection, project(), body))
+
+
+@bp.get("")
+def list_threads() -> Response:
+    query = read_query(_LIST)
+    with database.snapshot() as connection:
+        page = listing.list_threads(connection, project(), query)
+    return answer(list_to_wire([thread_to_wire(row) for row in page.rows], page.has_more))
 
 
 @bp.get("/<thread_id>")
@@ -43,6 +54,14 @@ def delete(thread_id: str) -> Response:
     with database.write() as connection:
         store.delete_thread(connection, project(), thread_id)
         return answer(deleted_to_wire(thread_id, "thread"))
+
+
+@bp.post("/<thread_id>/copy")
+def copy(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    body = read_body(_COPY)
+    with database.write() as connection:
+        return answer(store.copy_thread(connection, project(), thread_id, body))
 
 
 def check_thread_id(thread_id: str) -> None:
