@@ -67,12 +67,13 @@ def list_threads(connection: sa.Connection, project: str, query: dict[str, Any])
         return sa.select(Thread.created_at, Thread.seq).where(*of_thread)
 
     places = _places(connection, query, project, 0, find)
-    statement, place = _filtered(project, query)
     if "q" not in query:
-        return _page(connection, statement, place, query, places)
+        return _page(connection, *_filtered(project, query), query, places)
     expression = match_expression(query["q"])
     with database.time_limit(connection, SEARCH_SECONDS):
-        condition = _search_condition(connection, expression)
+        rare = _is_rare(connection, expression)
+        statement, place = _filtered(project, query, by_matches=rare)
+        condition = _IN_MATCHES if rare else _HAS_MATCH
         statement = statement.where(condition.bindparams(q=expression))
         return _page(connection, statement, place, query, places)
 
@@ -90,33 +91,37 @@ def match_expression(q: str) -> str:
     return " ".join(f'"{phrase}"' for phrase in phrases)
 
 
-def _search_condition(connection: sa.Connection, expression: str) -> sa.TextClause:
-    """Choose how to search: few matches are collected and sorted; with many, threads are walked
+def _is_rare(connection: sa.Connection, expression: str) -> bool:
+    """Tell how to search: few matches are collected and sorted; with many, threads are walked
     newest first until a page is full. Neither reads the whole table."""
     bounds = {"q": expression, "most": _RARE_MATCHES}
-    rare = connection.execute(_MATCH_COUNT, bounds).scalar_one() < _RARE_MATCHES
-    return _IN_MATCHES if rare else _HAS_MATCH
+    count: int = connection.execute(_MATCH_COUNT, bounds).scalar_one()
+    return count < _RARE_MATCHES
 
 
-def _filtered(project: str, query: dict[str, Any]) -> tuple[Selected, Sequence[Any]]:
+def _filtered(
+    project: str, query: dict[str, Any], by_matches: bool = False
+) -> tuple[Selected, Sequence[Any]]:
     """Return the SELECT with its filters, and the columns that order it.
 
-    The first metadata pair drives: its stretch of the index is in list order already.
+    The first metadata pair drives, for its stretch of the index is in list order already; but
+    where matches drive, SQLite must be kept from walking an index of threads instead.
     """
     statement = sa.select(*THREAD_COLUMNS, Thread.seq)
     place: Sequence[Any] = (Thread.created_at, Thread.seq)
     pairs = list((query.get("metadata") or {}).items())
-    if pairs:
+    if by_matches:
+        statement = statement.where(sa.literal_column("+threads.project") == project)
+    elif pairs:
         index = aliased(ThreadMetadata)
         statement = statement.join(index, index.thread_seq == Thread.seq)
-        statement = statement.where(
-            index.project == project, index.key == pairs[0][0], index.value == pairs[0][1]
-        )
+        statement = statement.where(index.project == project)
+        statement = statement.where(index.key == pairs[0][0], index.value == pairs[0][1])
         place = (index.created_at, index.thread_seq)
+        del pairs[0]
     else:
         statement = statement.where(Thread.project == project)
-    for key, value in pairs[1:]:
-        statement = statement.where(_has_pair(project, key, value))
+    statement = statement.where(*(_has_pair(project, key, value) for key, value in pairs))
     if "created_after" in query:
         statement = statement.where(place[0] > query["created_after"])
     if "created_before" in query:
