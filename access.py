@@ -1,7 +1,6 @@
 """Who may call: the safety rules of open mode, request ids and the standard response headers."""
 
 import os
-import re
 from functools import lru_cache
 from time import perf_counter_ns
 from urllib.parse import urlsplit
@@ -11,8 +10,8 @@ from flask import Flask, Response, current_app, g, request
 import config
 from errors import ApiError
 from models import DEFAULT_PROJECT
+from schemas import PATH_ID, wrong_prefix
 
-_PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_")
@@ -35,9 +34,9 @@ def check_id(value: str, prefix: str, param: str, kind: str) -> None:
     Source: wire reference, decision 13.
     """
     if not value.startswith(prefix):
-        message = f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'."
-        raise ApiError(400, message, param, "invalid_value")
-    if not _PATH_ID.fullmatch(value):
+        fault = wrong_prefix(value, prefix)
+        raise ApiError(400, fault.at(param), param, fault.code)
+    if not PATH_ID.fullmatch(value):
         raise ApiError(404, f"No {kind} found with id '{value}'.")
 
 

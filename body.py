@@ -57,7 +57,7 @@ def read_object() -> dict[str, Any]:
     if not request.is_json or request.headers.get("Content-Encoding", "identity") != "identity":
         message = "Send the body as plain JSON with the header Content-Type: application/json."
         raise ApiError(415, message, code="unsupported_media_type")
-    value = _parse(data)
+    value = parse_json(data)
     if not isinstance(value, dict):
         message = f"Invalid type: expected an object, but got {kind_of(value)} instead."
         raise ApiError(400, message, code="invalid_request_error")
@@ -88,7 +88,11 @@ def _cut_short() -> ApiError:
     return ApiError(400, message, code="invalid_request_error", headers={"Connection": "close"})
 
 
-def _parse(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
+    """Return a strict JSON value: UTF-8, no duplicate keys, nothing that cannot be stored.
+
+    Raises ApiError 400.
+    """
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as error:

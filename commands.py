@@ -1,15 +1,200 @@
-"""The `flask` command line: the app and its commands (Alembic's stay out of the server)."""
+"""The `flask` command line: the app and its commands (Alembic stays out of the server)."""
 
-from flask import Flask
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import click
+import sqlalchemy as sa
+from flask import Flask, current_app
 from flask_migrate import Migrate
 
 import app as application
 import config
-from models import db
+import database
+import exchange
+import listing
+import store
+from errors import ApiError
+from models import DEFAULT_PROJECT, Message, Thread, db, unix_now
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PRUNED_AT_ONCE = 500
+_LINE_EVERY_SECONDS = 2
 
 
 def create_app() -> Flask:
     """Build the app with every command."""
     app = application.create_app()
     Migrate(app, db, directory=str(config.ROOT / "migrations"))
+    for command in (export, import_, prune):
+        app.cli.add_command(command)
     return app
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """A metadata pair, written key=value."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        key, sign, text = value.partition("=")
+        return (key, text) if sign else self.fail("Write it as key=value.", param, ctx)
+
+
+class Moment(click.ParamType[int]):
+    """A time: seconds since 1970, or a date (UTC)."""
+
+    name = "seconds|YYYY-MM-DD"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int) or value.isdigit():
+            return int(value)
+        try:
+            return int(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+        except ValueError:
+            self.fail("Write it as seconds since 1970 or as YYYY-MM-DD.", param, ctx)
+
+
+class Age(click.ParamType[int]):
+    """A length of time, written 45m, 12h, 30d or 8w; in seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if value[:-1].isdigit() and value[-1] in _UNITS:
+            return int(value[:-1]) * _UNITS[value[-1]]
+        self.fail("Write it as a number and s, m, h, d or w, for example 30d.", param, ctx)
+
+
+_project = click.option("--project", default=DEFAULT_PROJECT, show_default=True)
+_metadata = click.option("--metadata", type=Pair(), multiple=True, help="Must match; repeatable.")
+
+
+@click.command()
+@click.option("--as", "form", type=click.Choice(sorted(exchange.RENDERS)), default="jsonl")
+@click.option("--output", type=click.File("wb", atomic=True), default="-", help="Default: stdout.")
+@click.option("--created-after", type=Moment())
+@click.option("--created-before", type=Moment())
+@click.option("--q", help="All these words in one message.")
+@_metadata
+@_project
+def export(
+    form: str, output: IO[bytes], metadata: list[tuple[str, str]], project: str, **filters: Any
+) -> None:
+    """Write threads with their messages, oldest first."""
+    query = {key: value for key, value in filters.items() if value is not None}
+    query |= {"metadata": dict(metadata)} if metadata else {}
+    with _database():
+        total = None if query else _count(project)
+        with _progress("Exported", "threads", total) as step:
+            for pieces in exchange.export(project, query, exchange.RENDERS[form]):
+                output.writelines(pieces)
+                step(1)
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"))
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["fail", "skip", "replace"]),
+    default="fail",
+    show_default=True,
+    help="What becomes of a thread that exists already.",
+)
+@_project
+def import_(files: tuple[IO[bytes], ...], on_conflict: str, project: str) -> None:
+    """Read threads from JSON Lines, keeping ids and times; a bad line loses nothing else."""
+    counts = dict.fromkeys(("imported", "replaced", "skipped", "refused"), 0)
+    for file in files:
+        with _database(), _progress(f"Read {file.name}:", "bytes", _size(file)) as step:
+            for outcome in exchange.import_lines(project, _counted(file, step), on_conflict):
+                counts[outcome.result] += 1
+                if outcome.reason:
+                    click.echo(f"{file.name}:{outcome.line}: {outcome.reason}", err=True)
+    click.echo(", ".join(f"{result} {count:,}" for result, count in counts.items()), err=True)
+    if counts["refused"]:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.option("--older-than", type=Age(), required=True, help="No activity for so long: 30d, 8w.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@_metadata
+@_project
+def prune(older_than: int, dry_run: bool, metadata: list[tuple[str, str]], project: str) -> None:
+    """Delete threads whose creation and newest message are older than an age."""
+    before = unix_now() - older_than
+    active = sa.exists().where(Message.thread_seq == Thread.seq, Message.created_at >= before)
+    stale = sa.select(Thread.seq).where(
+        Thread.project == project, Thread.created_at < before, ~active
+    )
+    for key, value in metadata:
+        stale = stale.where(listing.has_pair(project, key, value))
+    with _database():
+        with database.read() as connection:
+            seqs = connection.execute(stale).scalars().all()
+        if dry_run:
+            click.echo(f"{len(seqs):,} threads would be deleted.")
+            return
+        with _progress("Deleted", "threads", len(seqs)) as step:
+            for start in range(0, len(seqs), _PRUNED_AT_ONCE):
+                some = seqs[start : start + _PRUNED_AT_ONCE]
+                with database.write() as connection:
+                    step(store.delete_threads(connection, project, Thread.seq.in_(some) & ~active))
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """Bring the schema up to date; turn a refusal of the store into one line and status 1."""
+    database.upgrade_if_needed(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    try:
+        yield
+    except ApiError as error:
+        raise click.ClickException(str(error.description)) from error
+
+
+@contextmanager
+def _progress(label: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts steps: a bar on a terminal, lines now and then in a pipe."""
+    if total and sys.stderr.isatty():
+        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+            yield bar.update
+        return
+    done, told = 0, time.monotonic()
+
+    def step(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if time.monotonic() - told >= _LINE_EVERY_SECONDS:
+            told = time.monotonic()
+            tell()
+
+    def tell() -> None:
+        of_total = f" of {total:,}" if total else ""
+        click.echo(f"{label} {done:,}{of_total} {unit}", err=True)
+
+    yield step
+    tell()
+
+
+def _count(project: str) -> int:
+    with database.read() as connection:
+        count = sa.select(sa.func.count()).where(Thread.project == project)
+        return connection.execute(count).scalar_one()
+
+
+def _size(file: IO[bytes]) -> int | None:
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        step(len(line))

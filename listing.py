@@ -121,7 +121,7 @@ def _filtered(
         del pairs[0]
     else:
         statement = statement.where(Thread.project == project)
-    statement = statement.where(*(_has_pair(project, key, value) for key, value in pairs))
+    statement = statement.where(*(has_pair(project, key, value) for key, value in pairs))
     if "created_after" in query:
         statement = statement.where(place[0] > query["created_after"])
     if "created_before" in query:
@@ -129,7 +129,8 @@ def _filtered(
     return statement, place
 
 
-def _has_pair(project: str, key: str, value: str) -> sa.ColumnElement[bool]:
+def has_pair(project: str, key: str, value: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a thread has a metadata pair."""
     other = aliased(ThreadMetadata)
     return sa.exists().where(
         other.project == project,

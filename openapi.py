@@ -6,13 +6,31 @@ from typing import Any, NamedTuple
 import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import Schema
+from marshmallow import Schema, missing
 
 import schemas
-from schemas import CreateThread, ErrorResponse, ModifyThread, ThreadDeleted, ThreadObject
+from schemas import (
+    CopyThread,
+    CreateMessage,
+    CreateThread,
+    ErrorResponse,
+    ListMessages,
+    ListThreads,
+    MessageDeleted,
+    MessageList,
+    MessageObject,
+    ModifyMessage,
+    ModifyThread,
+    ThreadDeleted,
+    ThreadList,
+    ThreadObject,
+)
 
-THREADS = "/threads"
-THREAD = "/threads/{thread_id}"
+_THREADS = "/threads"
+_THREAD = "/threads/{thread_id}"
+_COPY = "/threads/{thread_id}/copy"
+_MESSAGES = "/threads/{thread_id}/messages"
+_MESSAGE = "/threads/{thread_id}/messages/{message_id}"
 _DESCRIPTION = (
     "The OpenAI Threads API on your own machine. Every address also answers without `/v1`. "
     "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log."
@@ -21,7 +39,7 @@ _PATH_IDS = {"thread_id": "thread", "message_id": "msg"}
 
 
 class Operation(NamedTuple):
-    """One operation: where it is, what it is called, the schemas of its body and its answer."""
+    """One operation: where it is, what it is called, the schemas of body, answer and query."""
 
     method: str
     path: str
@@ -29,13 +47,21 @@ class Operation(NamedTuple):
     summary: str
     body: type[Schema] | None
     answer: type[Schema]
+    query: type[Schema] | None = None
 
 
 OPERATIONS = (
-    Operation("post", THREADS, "createThread", "Create a thread", CreateThread, ThreadObject),
-    Operation("get", THREAD, "getThread", "Retrieve a thread", None, ThreadObject),
-    Operation("post", THREAD, "modifyThread", "Modify a thread", ModifyThread, ThreadObject),
-    Operation("delete", THREAD, "deleteThread", "Delete a thread", None, ThreadDeleted),
+    Operation("post", _THREADS, "createThread", "Create a thread", CreateThread, ThreadObject),
+    Operation("get", _THREADS, "listThreads", "List threads", None, ThreadList, ListThreads),
+    Operation("get", _THREAD, "getThread", "Retrieve a thread", None, ThreadObject),
+    Operation("post", _THREAD, "modifyThread", "Modify a thread", ModifyThread, ThreadObject),
+    Operation("delete", _THREAD, "deleteThread", "Delete a thread", None, ThreadDeleted),
+    Operation("post", _COPY, "copyThread", "Copy a thread", CopyThread, ThreadObject),
+    Operation("post", _MESSAGES, "createMessage", "Add a message", CreateMessage, MessageObject),
+    Operation("get", _MESSAGES, "listMessages", "List messages", None, MessageList, ListMessages),
+    Operation("get", _MESSAGE, "getMessage", "Retrieve a message", None, MessageObject),
+    Operation("post", _MESSAGE, "modifyMessage", "Modify a message", ModifyMessage, MessageObject),
+    Operation("delete", _MESSAGE, "deleteMessage", "Delete a message", None, MessageDeleted),
 )
 
 
@@ -67,7 +93,8 @@ def _describe_operation(operation: Operation) -> dict[str, Any]:
             _path_parameter(name, prefix)
             for name, prefix in _PATH_IDS.items()
             if f"{{{name}}}" in operation.path
-        ],
+        ]
+        + _query_parameters(operation.query),
         "responses": {
             "200": {"description": "Done", "content": _json(operation.answer)},
             "default": {
@@ -86,9 +113,24 @@ def _json(schema: type[Schema]) -> dict[str, Any]:
 
 
 def _path_parameter(name: str, prefix: str) -> dict[str, Any]:
-    pattern = f"^{prefix}[A-Za-z0-9_-]{{0,{schemas.MAX_ID_CHARACTERS - len(prefix)}}}$"
-    schema = {"type": "string", "pattern": pattern}
+    schema = schemas.ObjectId(prefix).json_schema()
     return {"in": "path", "name": name, "required": True, "schema": schema}
+
+
+def _query_parameters(query: type[Schema] | None) -> list[dict[str, Any]]:
+    fields = query().fields if query else {}
+    return [_query_parameter(name, field) for name, field in fields.items()]
+
+
+def _query_parameter(name: str, field: Any) -> dict[str, Any]:
+    schema = field.json_schema()
+    if field.load_default is not missing:
+        schema["default"] = field.load_default
+    parameter = {"in": "query", "name": name, "schema": schema}
+    if isinstance(field, schemas.Metadata):
+        parameter |= {"style": "deepObject", "explode": True}
+        schema["type"] = "object"
+    return parameter
 
 
 def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _KINDS = {
 }
 _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
 _UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
+PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DIGITS = re.compile(r"-?[0-9]{1,400}", re.ASCII)
 _HTTP_URL = re.compile(r"https?://[^\s\0]+")
 
@@ -153,6 +154,27 @@ class FileId(Text):
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^file[^\\u0000]*$"}
+
+
+class ObjectId(Text):
+    """The id of a thread or message, as it may stand in a path."""
+
+    def __init__(self, prefix: str, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_ID_CHARACTERS, **kwargs)
+        self.prefix = prefix
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not text.startswith(self.prefix):
+            raise ValidationError(wrong_prefix(text, self.prefix))
+        if not PATH_ID.fullmatch(text):
+            sentence = f"Invalid '{PARAM}': ids hold letters, digits, '_' and '-' only."
+            raise ValidationError(Fault("invalid_value", sentence))
+        return text
+
+    def json_schema(self) -> dict[str, Any]:
+        rest = MAX_ID_CHARACTERS - len(self.prefix)
+        return {"type": "string", "pattern": f"^{self.prefix}[A-Za-z0-9_-]{{0,{rest}}}$"}
 
 
 class Choice(Wire):
@@ -507,15 +529,110 @@ class CopyThread(Body):
 
 
 class ThreadObject(Body):
-    id = Text(required=True)
+    id = ObjectId("thread", required=True)
     object = Choice("thread", required=True)
-    created_at = Whole(required=True)
+    created_at = Whole(0, MAX_SECONDS, required=True)
     metadata = Metadata(required=True)
-    tool_resources = Object(ToolResources, required=True)
+    tool_resources = Object(ToolResources, required=True, allow_none=True)
+
+
+class FileReference(Body):
+    file_id = Text(required=True)
+
+
+class FileCitation(Body):
+    type = Choice("file_citation", required=True)
+    text = Text(0, required=True)
+    start_index = Whole(0, required=True)
+    end_index = Whole(0, required=True)
+    file_citation = Object(FileReference, required=True)
+
+
+class FilePath(Body):
+    type = Choice("file_path", required=True)
+    text = Text(0, required=True)
+    start_index = Whole(0, required=True)
+    end_index = Whole(0, required=True)
+    file_path = Object(FileReference, required=True)
+
+
+class TextValue(Body):
+    value = Text(0, required=True)
+    annotations = Array(
+        Variant({"file_citation": FileCitation(), "file_path": FilePath()}), required=True
+    )
+
+
+class TextPartObject(Body):
+    type = Choice("text", required=True)
+    text = Object(TextValue, required=True)
+
+
+class RefusalPart(Body):
+    type = Choice("refusal", required=True)
+    refusal = Text(0, required=True)
+
+
+class IncompleteDetails(Body):
+    reason = Text(required=True)
+
+
+class MessageObject(Body):
+    id = ObjectId("msg", required=True)
+    object = Choice("thread.message", required=True)
+    created_at = Whole(0, MAX_SECONDS, required=True)
+    assistant_id = Text(required=True, allow_none=True)
+    thread_id = ObjectId("thread", required=True)
+    run_id = Text(required=True, allow_none=True)
+    status = Choice("in_progress", "incomplete", "completed", required=True)
+    incomplete_details = Object(IncompleteDetails, required=True, allow_none=True)
+    completed_at = Whole(0, MAX_SECONDS, required=True, allow_none=True)
+    incomplete_at = Whole(0, MAX_SECONDS, required=True, allow_none=True)
+    role = Choice("user", "assistant", required=True)
+    content = Array(
+        Variant(
+            {
+                "text": TextPartObject(),
+                "image_file": ImageFilePart(),
+                "image_url": ImageUrlPart(),
+                "refusal": RefusalPart(),
+            }
+        ),
+        required=True,
+    )
+    attachments = Array(Object(Attachment), required=True, allow_none=True)
+    metadata = Metadata(required=True)
+
+
+class ExportedThread(Body):
+    """One line of the exchange format."""
+
+    thread = Object(ThreadObject, required=True)
+    messages = Array(Object(MessageObject), required=True)
+
+
+class ThreadList(Body):
+    object = Choice("list", required=True)
+    data = Array(Object(ThreadObject), required=True)
+    first_id = ObjectId("thread", required=True, allow_none=True)
+    last_id = ObjectId("thread", required=True, allow_none=True)
+    has_more = fields.Boolean(required=True)
+
+
+class MessageList(ThreadList):
+    data = Array(Object(MessageObject), required=True)
+    first_id = ObjectId("msg", required=True, allow_none=True)
+    last_id = ObjectId("msg", required=True, allow_none=True)
+
+
+class MessageDeleted(Body):
+    id = ObjectId("msg", required=True)
+    object = Choice("thread.message.deleted", required=True)
+    deleted = fields.Boolean(required=True)
 
 
 class ThreadDeleted(Body):
-    id = Text(required=True)
+    id = ObjectId("thread", required=True)
     object = Choice("thread.deleted", required=True)
     deleted = fields.Boolean(required=True)
 

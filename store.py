@@ -30,6 +30,16 @@ _INSERT_MESSAGES = sa.insert(Message)
 _UPDATE_THREAD = sa.update(Thread).where(_IS_THREAD).returning(*THREAD_COLUMNS)
 _UPDATE_MESSAGE = sa.update(Message).where(_IS_MESSAGE).returning(*MESSAGE_COLUMNS)
 _COPY_COLUMNS = tuple(column for column in Message.__table__.c if column.name not in _NOT_COPIED)
+_PLAIN_IN_EXPORT = (
+    "id",
+    "created_at",
+    "assistant_id",
+    "run_id",
+    "status",
+    "completed_at",
+    "incomplete_at",
+    "role",
+)
 _COPY_MESSAGES = 500
 
 
@@ -114,6 +124,44 @@ def copy_thread(
         fresh = [{**message, "thread_seq": row.seq, "id": new_id("msg")} for message in rows]
         connection.execute(_INSERT_MESSAGES, fresh)
     return thread_to_wire(row)
+
+
+def insert_exported(
+    connection: sa.Connection, project: str, line: dict[str, Any], on_conflict: str
+) -> str:
+    """Store a loaded ExportedThread with its ids and times.
+
+    Return `imported`, `replaced`, `skipped`, or `refused` where the thread exists already.
+    """
+    thread = line["thread"]
+    this = sa.and_(Thread.project == project, Thread.id == thread["id"])
+    exists = connection.execute(sa.select(Thread.seq).where(this)).first() is not None
+    if exists and on_conflict != "replace":
+        return "skipped" if on_conflict == "skip" else "refused"
+    if exists:
+        connection.execute(sa.delete(Thread).where(this))
+    values = {
+        "project": project,
+        "id": thread["id"],
+        "created_at": thread["created_at"],
+        "metadata": to_json(thread["metadata"] or {}),
+        "tool_resources": to_json(thread["tool_resources"] or {}),
+    }
+    row = connection.execute(_INSERT_THREAD, values).one()
+    if messages := [_exported_values(row.seq, message) for message in line["messages"]]:
+        connection.execute(_INSERT_MESSAGES, messages)
+    return "replaced" if exists else "imported"
+
+
+def _exported_values(thread_seq: int, message: dict[str, Any]) -> dict[str, Any]:
+    values = {key: message[key] for key in _PLAIN_IN_EXPORT} | {"thread_seq": thread_seq}
+    details = message["incomplete_details"]
+    return values | {
+        "incomplete_details": details and to_json(details),
+        "content": to_json(message["content"]),
+        "attachments": to_json(message["attachments"] or []),
+        "metadata": to_json(message["metadata"] or {}),
+    }
 
 
 def find_thread_seq(connection: sa.Connection, project: str, thread_id: str) -> int:

@@ -1,0 +1,68 @@
+"""Makes a database of any size: threads a minute apart, ten messages each, on a file."""
+
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+
+import database
+from app import create_app
+from models import DEFAULT_PROJECT, Message, Thread
+from wire import to_json
+
+MESSAGES = 10
+SAME_USER = 10
+FIRST_SECOND = 1_700_000_000
+SECONDS_APART = 60
+_BATCH = 2_000
+
+
+def fill(path: Path, threads: int) -> None:
+    """Write `threads` threads into a new file; ten of them share each user and each rare word."""
+    url = f"sqlite:///{path}"
+    database.upgrade_if_needed(url)
+    app = create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
+    with app.app_context():
+        for start in range(0, threads, _BATCH):
+            batch = range(start, min(start + _BATCH, threads))
+            with database.write() as connection:
+                connection.execute(sa.insert(Thread), [_thread(number) for number in batch])
+                messages = [_message(number, turn) for number in batch for turn in range(MESSAGES)]
+                connection.execute(sa.insert(Message), messages)
+            print(f"\r{batch[-1] + 1:,} of {threads:,} threads", end="", file=sys.stderr)
+    print(file=sys.stderr)
+
+
+def _thread(number: int) -> dict[str, object]:
+    return {
+        "seq": number + 1,
+        "project": DEFAULT_PROJECT,
+        "id": f"thread_{number:024d}",
+        "created_at": FIRST_SECOND + number * SECONDS_APART,
+        "metadata": to_json({"user": f"u{number // SAME_USER}"}),
+        "tool_resources": "{}",
+    }
+
+
+def _message(number: int, turn: int) -> dict[str, object]:
+    text = f"Hello, this is turn {turn} about rare{number // SAME_USER} and the weather of today."
+    second = FIRST_SECOND + number * SECONDS_APART + turn
+    return {
+        "thread_seq": number + 1,
+        "id": f"msg_{number:020d}{turn:04d}",
+        "created_at": second,
+        "assistant_id": None,
+        "run_id": None,
+        "status": "completed",
+        "incomplete_details": None,
+        "completed_at": second,
+        "incomplete_at": None,
+        "role": ("user", "assistant")[turn % 2],
+        "content": to_json([{"type": "text", "text": {"value": text, "annotations": []}}]),
+        "attachments": "[]",
+        "metadata": "{}",
+    }
+
+
+if __name__ == "__main__":
+    fill(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,163 @@
+"""The exchange format (JSON Lines, one thread a line) in and out, and Markdown for people.
+
+Each page is read, and each batch written, in a short transaction of its own, so that neither a
+long export nor a long import holds up others.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+from marshmallow import ValidationError
+
+import database
+import listing
+import store
+from body import parse_json
+from errors import ApiError, first_fault
+from schemas import ExportedThread
+from wire import message_to_wire, thread_to_wire
+
+_THREADS_A_PAGE = 100
+_MESSAGES_A_PAGE = 500
+_MESSAGES_A_BATCH = 500
+_LINE = ExportedThread()
+_ABSENT_ON_HOSTED = {"status": "completed", "incomplete_details": None, "incomplete_at": None}
+
+Render = Callable[[dict[str, Any], Iterable[dict[str, Any]]], Iterator[bytes]]
+
+
+class Outcome(NamedTuple):
+    """What became of one line: `imported`, `skipped`, `replaced`, or `refused` and why."""
+
+    line: int
+    result: str
+    reason: str = ""
+
+
+def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list[bytes]]:
+    """Yield each thread that meets a list query, oldest first, as rendered pieces of bytes."""
+    for seq, thread in _threads(project, query):
+        yield list(render(thread, _messages(project, seq, thread["id"])))
+
+
+def as_jsonl(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield one line of the exchange format, piece by piece."""
+    yield b'{"thread":' + orjson.dumps(thread) + b',"messages":['
+    comma = b""
+    for message in messages:
+        yield comma + orjson.dumps(message)
+        comma = b","
+    yield b"]}\n"
+
+
+def as_markdown(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield a thread as a Markdown document with one heading a message."""
+    shown = orjson.loads(orjson.dumps(thread))
+    pairs = "".join(f"- {key}: {value}\n" for key, value in shown["metadata"].items())
+    yield f"# {shown['id']}\n\n- created: {_when(shown['created_at'])}\n{pairs}\n".encode()
+    for message in messages:
+        shown = orjson.loads(orjson.dumps(message))
+        parts = [_part_as_markdown(part) for part in shown["content"]]
+        parts += [f"*Attached: {attached['file_id']}*" for attached in shown["attachments"]]
+        heading = f"## {shown['role']}, {_when(shown['created_at'])}"
+        yield "\n\n".join([heading, *parts, ""]).encode()
+
+
+RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
+
+
+def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iterator[Outcome]:
+    """Store each line's thread, keeping ids and times; yield its outcome once it is committed.
+
+    `on_conflict` says what becomes of a thread that exists: `fail`, `skip` or `replace`.
+    A bad line is refused alone.
+    """
+    batch: list[tuple[int, dict[str, Any]]] = []
+    waiting = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            batch.append((number, read_line(line)))
+        except ApiError as refusal:
+            yield Outcome(number, "refused", str(refusal.description))
+            continue
+        waiting += 1 + len(batch[-1][1]["messages"])
+        if waiting >= _MESSAGES_A_BATCH:
+            yield from _store_batch(project, batch, on_conflict)
+            batch, waiting = [], 0
+    yield from _store_batch(project, batch, on_conflict)
+
+
+def read_line(line: bytes) -> dict[str, Any]:
+    """Return one line as schemas.ExportedThread loads it. Raises ApiError 400.
+
+    Fields of a message that the hosted API never sent may be absent.
+    """
+    value = parse_json(line)
+    try:
+        for message in value["messages"]:
+            absent = {"completed_at": message["created_at"], "attachments": []}
+            message |= {**_ABSENT_ON_HOSTED, **absent, **message}
+    except (KeyError, TypeError):
+        pass
+    try:
+        loaded: dict[str, Any] = _LINE.load(value)
+    except ValidationError as error:
+        raise first_fault(error) from error
+    ids = [message["id"] for message in loaded["messages"]]
+    if len(set(ids)) < len(ids):
+        raise ApiError(400, "Two messages of this thread have the same id.", "messages")
+    return loaded
+
+
+def _store_batch(
+    project: str, batch: list[tuple[int, dict[str, Any]]], on_conflict: str
+) -> list[Outcome]:
+    outcomes = []
+    with database.write() as connection:
+        for number, line in batch:
+            thread_id = line["thread"]["id"]
+            result = store.insert_exported(connection, project, line, on_conflict)
+            reason = f"Thread {thread_id} exists already." if result == "refused" else ""
+            outcomes.append(Outcome(number, result, reason))
+    return outcomes
+
+
+def _threads(project: str, query: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    page = listing.Page((), True)
+    query = query | {"limit": _THREADS_A_PAGE, "order": "asc"}
+    while page.has_more:
+        with database.snapshot() as connection:
+            page = listing.list_threads(connection, project, query)
+        for row in page.rows:
+            yield row.seq, thread_to_wire(row)
+            query["after"] = row.id
+
+
+def _messages(project: str, thread_seq: int, thread_id: str) -> Iterator[dict[str, Any]]:
+    page = listing.Page((), True)
+    query: dict[str, Any] = {"limit": _MESSAGES_A_PAGE, "order": "asc"}
+    while page.has_more:
+        with database.snapshot() as connection:
+            page = listing.list_messages(connection, project, thread_seq, query)
+        for row in page.rows:
+            yield message_to_wire(row, thread_id)
+            query["after"] = row.id
+
+
+def _part_as_markdown(part: dict[str, Any]) -> str:
+    match part["type"]:
+        case "text":
+            return str(part["text"]["value"])
+        case "refusal":
+            return f"*Refused: {part['refusal']}*"
+        case "image_url":
+            return f"*Image: {part['image_url']['url']}*"
+    return f"*Image: {part['image_file']['file_id']}*"
+
+
+def _when(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S} UTC"
