@@ -13,7 +13,6 @@ from sqlalchemy.orm import aliased
 import database
 from errors import ApiError
 from models import Message, Thread, ThreadMetadata, Tombstone, unix_now
-from schemas import wrong_prefix
 from store import TOMBSTONE_SECONDS, Selected
 from wire import MESSAGE_COLUMNS, THREAD_COLUMNS
 
@@ -148,17 +147,14 @@ def _places(
 
     What was deleted within TOMBSTONE_SECONDS keeps its place (wire reference, decision 8).
     """
-    kind, prefix = ("message", "msg") if thread_seq else ("thread", "thread")
     places: dict[str, Sequence[int]] = {}
     for param in ("after", "before"):
         if (cursor := query.get(param)) is None:
             continue
-        if not cursor.startswith(prefix):
-            fault = wrong_prefix(cursor, prefix)
-            raise ApiError(400, fault.at(param), param, fault.code)
         place = connection.execute(find(cursor)).first()
         place = place or _deleted_place(connection, project, thread_seq, cursor)
         if place is None:
+            kind = "message" if thread_seq else "thread"
             raise ApiError(400, f"No {kind} found with id '{cursor}'.", param, "invalid_value")
         places[param] = place
     return places

@@ -21,6 +21,7 @@ MAX_ID_CHARACTERS = 64
 MAX_QUERY_CHARACTERS = 512
 MAX_SECONDS = 2**53 - 1
 STORABLE = "^[^\\u0000]*$"
+A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
 
 _KINDS = {
     bool: "a boolean",
@@ -124,7 +125,8 @@ class Text(Wire):
 
     def json_schema(self) -> dict[str, Any]:
         schema = {"type": "string", "minLength": self.minimum, "pattern": STORABLE}
-        return schema | ({} if self.maximum is None else {"maxLength": self.maximum})
+        bound = {} if self.maximum is None else {"maxLength": self.maximum}
+        return schema | bound | self.metadata
 
 
 class Url(Text):
@@ -508,20 +510,20 @@ class QueryWhole(Whole):
 class ListMessages(Body):
     limit = QueryWhole(1, 100, load_default=20)
     order = Choice("asc", "desc", load_default="desc")
-    after = Text()
-    before = Text()
+    after = ObjectId("msg")
+    before = ObjectId("msg")
     run_id = Text(maximum=MAX_ID_CHARACTERS)
 
 
 class ListThreads(Body):
     limit = QueryWhole(1, 100, load_default=20)
     order = Choice("asc", "desc", load_default="desc")
-    after = Text()
-    before = Text()
+    after = ObjectId("thread")
+    before = ObjectId("thread")
     metadata = Metadata()
     created_after = QueryWhole(0, MAX_SECONDS)
     created_before = QueryWhole(0, MAX_SECONDS)
-    q = Text(maximum=MAX_QUERY_CHARACTERS)
+    q = Text(maximum=MAX_QUERY_CHARACTERS, metadata={"pattern": A_WORD})
 
 
 class CopyThread(Body):
