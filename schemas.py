@@ -126,7 +126,7 @@ class Text(Wire):
     def json_schema(self) -> dict[str, Any]:
         schema = {"type": "string", "minLength": self.minimum, "pattern": STORABLE}
         bound = {} if self.maximum is None else {"maxLength": self.maximum}
-        return schema | bound | self.metadata
+        return {**schema, **bound, **self.metadata}
 
 
 class Url(Text):
