@@ -1,6 +1,7 @@
 """Who may call: the safety rules of open mode, request ids and the standard response headers."""
 
 import os
+import re
 from functools import lru_cache
 from time import perf_counter_ns
 from urllib.parse import urlsplit
@@ -14,6 +15,12 @@ from schemas import PATH_ID, wrong_prefix
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
+_API_BLUEPRINTS = ("_threads", "_messages")
+_BETA = re.compile(r"\w+=v[0-9]+", re.ASCII)
+_NO_BETA = (
+    "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by "
+    "setting the header 'OpenAI-Beta: assistants=v2'."
+)
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_")
 
 
@@ -44,6 +51,8 @@ def _begin() -> None:
     g.started = perf_counter_ns()
     g.request_id = f"req_{os.urandom(16).hex()}"
     _guard_open_mode()
+    if current_app.config["REQUIRE_BETA"] and (request.blueprint or "").endswith(_API_BLUEPRINTS):
+        _require_beta(request.headers.get("OpenAI-Beta"))
 
 
 def _finish(response: Response) -> Response:
@@ -53,6 +62,23 @@ def _finish(response: Response) -> Response:
     headers["openai-version"] = "2020-10-01"
     headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _require_beta(header: str | None) -> None:
+    """Refuse as the hosted API did (wire reference, table 1.1). Raises ApiError 400."""
+    if header is None:
+        raise ApiError(400, _NO_BETA, code="invalid_beta")
+    betas = [beta.strip() for beta in header.split(",")]
+    for beta in betas:
+        if not _BETA.fullmatch(beta):
+            message = (
+                f"Invalid beta header provided: '{beta}'. The header should be in the format "
+                "'OpenAI-Beta: example_beta=v1'."
+            )
+            raise ApiError(400, message, code="invalid_beta")
+    if "assistants=v2" not in betas:
+        name = betas[0] if betas[0].startswith("assistants=") else betas[0].partition("=")[0]
+        raise ApiError(400, f"Unknown beta requested: '{name}'.", code="invalid_beta")
 
 
 def _guard_open_mode() -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from flask import request
+from flask import g, request
 from marshmallow import Schema
 
 from errors import ApiError
@@ -80,6 +80,7 @@ def read_bytes() -> bytes:
         raise
     if len(data) < (request.content_length or 0):
         raise _cut_short()
+    g.body = data
     return data
 
 

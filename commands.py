@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
+import flask_migrate
 import sqlalchemy as sa
 from flask import Flask, current_app
-from flask_migrate import Migrate
 
 import app as application
 import config
@@ -31,10 +31,19 @@ _LINE_EVERY_SECONDS = 2
 def create_app() -> Flask:
     """Build the app with every command."""
     app = application.create_app()
-    Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    for command in (export, import_, prune):
+    flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
+    for command in (export, import_, prune, prepare):
         app.cli.add_command(command)
     return app
+
+
+@click.command(hidden=True)
+def prepare() -> None:
+    """Bring the schema up to date; load THREADS_SEED into an empty database."""
+    flask_migrate.upgrade()
+    with _refusals():
+        if not _count(None):
+            exchange.load_seed(current_app.config["SEED"])
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -152,7 +161,13 @@ def prune(older_than: int, dry_run: bool, metadata: list[tuple[str, str]], proje
 @contextmanager
 def _database() -> Iterator[None]:
     """Bring the schema up to date; turn a refusal of the store into one line and status 1."""
-    database.upgrade_if_needed(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    database.prepare_schema(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    with _refusals():
+        yield
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
@@ -183,9 +198,12 @@ def _progress(label: str, unit: str, total: int | None) -> Iterator[Callable[[in
     tell()
 
 
-def _count(project: str) -> int:
+def _count(project: str | None) -> int:
+    """Count a project's threads; with None, those of all."""
+    count = sa.select(sa.func.count()).select_from(Thread)
+    if project is not None:
+        count = count.where(Thread.project == project)
     with database.read() as connection:
-        count = sa.select(sa.func.count()).where(Thread.project == project)
         return connection.execute(count).scalar_one()
 
 

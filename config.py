@@ -4,12 +4,14 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from environs import Env
+from environs import Env, EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range
 
 ROOT = Path(__file__).parent
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
+
+_MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
 
 
 def from_env() -> dict[str, Any]:
@@ -18,17 +20,22 @@ def from_env() -> dict[str, Any]:
     Raises environs.EnvValidationError, which names every wrong variable.
     """
     env = Env(prefix="THREADS_", eager=False)
-    settings = {
+    settings: dict[str, Any] = {
         "DATABASE_URL": env.str("DATABASE_URL", DEFAULT_DATABASE_URL, validate=_database_url),
         "BIND": env.str("BIND", "127.0.0.1:8000", validate=address),
         "WORKERS": env.int("WORKERS", 1, validate=Range(1, 64)),
         "WORKER_THREADS": env.int("WORKER_THREADS", 4, validate=Range(1, 64)),
         "DURABILITY": env.str("DURABILITY", "full", validate=OneOf(["full", "normal"])),
         "MAX_BODY_BYTES": env.int("MAX_BODY_BYTES", 16_777_216, validate=Range(1024, 1 << 30)),
+        "MOCK": env.str("MOCK", "auto", validate=OneOf(["auto", "on", "off"])),
+        "SEED": env.str("SEED", ""),
+        "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
         "CORS_ORIGINS": env.list("CORS_ORIGINS", []),
         "TRUSTED_HOSTS": env.list("TRUSTED_HOSTS", []),
     }
     env.seal()
+    if settings["MOCK"] == "on" and settings["WORKERS"] > 1:
+        raise EnvValidationError(_MOCK_IS_SINGLE, {"THREADS_MOCK": [_MOCK_IS_SINGLE]})
     return settings
 
 

@@ -103,6 +103,38 @@ def write() -> Iterator[sa.Connection]:
         yield connection
 
 
+def is_memory(app: Flask) -> bool:
+    """Tell whether the database ends with the process."""
+    return file_of(app.config["SQLALCHEMY_DATABASE_URI"]).parent.name.startswith(_MEMORY_PREFIX)
+
+
+def take_snapshot() -> Any:
+    """Return a copy of the whole database in memory, for restore_snapshot."""
+    copy = sqlite.connect(":memory:", check_same_thread=False)
+    with _own_connection() as source:
+        source.backup(copy)
+    return copy
+
+
+def restore_snapshot(copy: Any) -> None:
+    """Put a snapshot back in place of everything. Raises ApiError 503 when writers are busy.
+
+    The connection is a new one: the text search of a pooled one would trust what it remembers.
+    """
+    with current_app.extensions["write_queue"], _own_connection() as target:
+        copy.backup(target)
+
+
+@contextmanager
+def _own_connection() -> Iterator[Any]:
+    connection = sqlite.connect(file_of(current_app.config["SQLALCHEMY_DATABASE_URI"]))
+    try:
+        _on_connect(connection, current_app.config["DURABILITY"])
+        yield connection
+    finally:
+        connection.close()
+
+
 @contextmanager
 def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
     """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
@@ -202,18 +234,18 @@ def memory_url() -> str:
     return f"sqlite:///{folder}/threads.db"
 
 
-def upgrade_if_needed(url: str) -> None:
-    """Bring the schema up to date in a child process, so that no connection crosses a fork.
+def prepare_schema(url: str, seed: str = "") -> None:
+    """Bring the schema up to date, and load a seed into an empty database.
 
-    Raises SystemExit with one line when the database is newer than this program or the upgrade
-    fails.
+    That is done in a child process, so that no connection crosses a fork. Raises SystemExit with
+    one line when the database is newer than this program or the child fails.
     """
-    if _is_current(url):
+    if _is_current(url) and not seed:
         return
-    command = [sys.executable, "-m", "flask", "--app", "commands", "db", "upgrade"]
-    environment = os.environ | {"THREADS_DATABASE_URL": url}
+    command = [sys.executable, "-m", "flask", "--app", "commands", "prepare"]
+    environment = os.environ | {"THREADS_DATABASE_URL": url, "THREADS_SEED": seed}
     if subprocess.run(command, cwd=config.ROOT, env=environment, stdout=2).returncode:  # noqa: S603
-        sys.exit("The database could not be upgraded; the lines above say why.")
+        sys.exit("The database could not be prepared; the lines above say why.")
 
 
 def refuse_old_schema(url: str) -> None:

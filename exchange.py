@@ -6,6 +6,7 @@ long export nor a long import holds up others.
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,7 @@ import listing
 import store
 from body import parse_json
 from errors import ApiError, first_fault
+from models import DEFAULT_PROJECT
 from schemas import ExportedThread
 from wire import message_to_wire, thread_to_wire
 
@@ -89,6 +91,19 @@ def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iter
             yield from _store_batch(project, batch, on_conflict)
             batch, waiting = [], 0
     yield from _store_batch(project, batch, on_conflict)
+
+
+def load_seed(path: str) -> None:
+    """Load THREADS_SEED, if it is set. Raises ApiError 400 for the first bad line or no file."""
+    if not path:
+        return
+    try:
+        with Path(path).open("rb") as lines:
+            for outcome in import_lines(DEFAULT_PROJECT, lines, "skip"):
+                if outcome.result == "refused":
+                    raise ApiError(400, f"THREADS_SEED: {path}:{outcome.line}: {outcome.reason}")
+    except OSError as error:
+        raise ApiError(400, f"THREADS_SEED: {path}: {error.strerror}.") from error
 
 
 def read_line(line: bytes) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def on_starting(server: Any) -> None:
         sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first.")
     _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
-    database.upgrade_if_needed(prepared)
+    database.prepare_schema(prepared, _settings["SEED"])
     os.environ["THREADS_DATABASE_URL"] = prepared
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -117,16 +118,27 @@ message_text = sa.table("message_text", sa.column("rowid", sa.Integer), sa.colum
 """SQLite's full-text index over the text parts of messages (rowid is messages.seq)."""
 
 
+class Sources:
+    """Where time and randomness come from; the mock controls may fix either."""
+
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = time.time
+        self.random: Callable[[int], bytes] = os.urandom
+
+
+sources = Sources()
+
+
 def unix_now() -> int:
     """Return the time in whole seconds, as `created_at` has it."""
-    return int(time.time())
+    return int(sources.now())
 
 
 def new_id(prefix: str) -> str:
     """Return `prefix_` and 24 random characters of [A-Za-z0-9], as recorded ids have."""
-    return f"{prefix}_{os.urandom(24).translate(_TO_ID_CHARACTER).decode()}"
+    return f"{prefix}_{sources.random(24).translate(_TO_ID_CHARACTER).decode()}"
 
 
 def new_vector_store_id() -> str:
     """Return `vs_` and 32 hexadecimal digits, as recorded ids have."""
-    return f"vs_{os.urandom(16).hex()}"
+    return f"vs_{sources.random(16).hex()}"

@@ -20,6 +20,7 @@ MAX_ATTACHMENTS = 10
 MAX_ID_CHARACTERS = 64
 MAX_QUERY_CHARACTERS = 512
 MAX_SECONDS = 2**53 - 1
+MAX_DELAY_MILLISECONDS = 60_000
 STORABLE = "^[^\\u0000]*$"
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
 
@@ -156,6 +157,53 @@ class FileId(Text):
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^file[^\\u0000]*$"}
+
+
+class Delay(Wire):
+    """Milliseconds: one number, or an array of the least and the most."""
+
+    expected = "an integer or an array of two integers"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[int, int]:
+        bounds = value if type(value) is list else [value, value]
+        if len(bounds) != 2 or any(type(bound) is not int for bound in bounds):
+            raise ValidationError(wrong_type(self.expected, value))
+        for bound in bounds:
+            if fault := out_of_range(bound, 0, MAX_DELAY_MILLISECONDS):
+                raise ValidationError(fault)
+        return min(bounds), max(bounds)
+
+    def json_schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_DELAY_MILLISECONDS}
+        return {"oneOf": [number, {"type": "array", "items": number, "minItems": 2, "maxItems": 2}]}
+
+
+class Share(Wire):
+    """A number from 0 to 1."""
+
+    expected = "a number from 0 to 1"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> float:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValidationError(wrong_type(self.expected, value))
+        return float(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": 0, "maximum": 1}
+
+
+class Flag(Wire):
+    """true or false."""
+
+    expected = "a boolean"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise ValidationError(wrong_type(self.expected, value))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
 
 
 class ObjectId(Text):
@@ -618,7 +666,7 @@ class ThreadList(Body):
     data = Array(Object(ThreadObject), required=True)
     first_id = ObjectId("thread", required=True, allow_none=True)
     last_id = ObjectId("thread", required=True, allow_none=True)
-    has_more = fields.Boolean(required=True)
+    has_more = Flag(required=True)
 
 
 class MessageList(ThreadList):
@@ -630,13 +678,13 @@ class MessageList(ThreadList):
 class MessageDeleted(Body):
     id = ObjectId("msg", required=True)
     object = Choice("thread.message.deleted", required=True)
-    deleted = fields.Boolean(required=True)
+    deleted = Flag(required=True)
 
 
 class ThreadDeleted(Body):
     id = ObjectId("thread", required=True)
     object = Choice("thread.deleted", required=True)
-    deleted = fields.Boolean(required=True)
+    deleted = Flag(required=True)
 
 
 class Error(Body):
@@ -648,3 +696,36 @@ class Error(Body):
 
 class ErrorResponse(Body):
     error = Object(Error, required=True)
+
+
+class FaultRule(Body):
+    method = Choice("GET", "POST", "DELETE")
+    path = Text(load_default="*")
+    status = Whole(400, 599)
+    delay_ms = Delay()
+    drop = Choice("before", "after")
+    times = Whole(1)
+    every = Whole(1)
+    rate = Share()
+    seed = Whole()
+    retry_after = Whole(0)
+    retry_after_ms = Whole(0)
+    should_retry = Flag()
+
+
+class FaultRules(Body):
+    rules = Array(Object(FaultRule), maximum=100, required=True)
+
+
+class IdSeed(Body):
+    seed = Whole(required=True, allow_none=True)
+
+
+class Clock(Body):
+    frozen_at = Whole(0, MAX_SECONDS, allow_none=True)
+    offset_seconds = Whole(-MAX_SECONDS, MAX_SECONDS)
+
+
+class RequestFilter(Body):
+    path = Text(load_default="*")
+    since = Text()

@@ -20,7 +20,7 @@ _BATCH = 2_000
 def fill(path: Path, threads: int) -> None:
     """Write `threads` threads into a new file; ten of them share each user and each rare word."""
     url = f"sqlite:///{path}"
-    database.upgrade_if_needed(url)
+    database.prepare_schema(url)
     app = create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
     with app.app_context():
         for start in range(0, threads, _BATCH):

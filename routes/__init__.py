@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from routes import messages, service, threads
+from routes import messages, mock, service, threads
 
 
 def init_app(app: Flask) -> None:
@@ -12,3 +12,4 @@ def init_app(app: Flask) -> None:
             kind = module.bp.name
             app.register_blueprint(module.bp, url_prefix=f"{prefix}/threads", name=f"{name}_{kind}")
     app.register_blueprint(service.bp)
+    mock.init_app(app)

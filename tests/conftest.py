@@ -27,7 +27,7 @@ from models import db
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that `flask db upgrade` made, once per run; tests copy it."""
     path = tmp_path_factory.mktemp("migrated") / "threads.db"
-    database.upgrade_if_needed(f"sqlite:///{path}")
+    database.prepare_schema(f"sqlite:///{path}")
     return path
 
 

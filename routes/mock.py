@@ -1,0 +1,307 @@
+"""/_mock: state, faults, the request log, repeatable ids and clock. For one process only.
+
+The hooks cost a request nothing but a log entry as long as no rule is set.
+"""
+
+import os
+import random
+import re
+import time
+from collections import deque
+from fnmatch import fnmatchcase
+from socket import SHUT_RDWR
+from threading import Lock
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from flask import Blueprint, Flask, Response, current_app, g, request
+
+import database
+import exchange
+import schemas
+from access import project
+from body import read_body, read_bytes, read_query
+from errors import ApiError
+from models import Thread, Tombstone, sources
+from wire import answer
+
+bp = Blueprint("mock", __name__, url_prefix="/_mock")
+LOGGED_REQUESTS = 1_000
+LOGGED_BODY_BYTES = 16_384
+_FAULTS = schemas.FaultRules()
+_IDS = schemas.IdSeed()
+_CLOCK = schemas.Clock()
+_REQUESTS = schemas.RequestFilter()
+_DELAY = re.compile(r"([0-9]{1,5})(ms|s)", re.ASCII)
+_DROPS = {"drop": "before", "drop-after": "after"}
+
+
+class Rule:
+    """One fault rule: what it matches, what it does, and how often it has."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self.matched = 0
+        self.fired = 0
+        self._random = random.Random(given.get("seed"))  # noqa: S311
+
+    def fires(self) -> bool:
+        """Count a request that may match; tell whether the fault happens to it."""
+        given = self.given
+        if request.method != given.get("method", request.method):
+            return False
+        if not fnmatchcase(request.path, given["path"]):
+            return False
+        self.matched += 1
+        due = self.matched % given.get("every", 1) == 0 and self.fired < given.get("times", 1 << 62)
+        happens: bool = due and self._random.random() < given.get("rate", 1)
+        self.fired += happens
+        return happens
+
+    def to_wire(self) -> dict[str, Any]:
+        return {**self.given, "matched": self.matched, "fired": self.fired}
+
+
+class Mock:
+    """What the controls have set, and the log."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.rules: list[Rule] = []
+        self.log: deque[dict[str, Any]] = deque(maxlen=LOGGED_REQUESTS)
+        self.snapshots: dict[str, Any] = {}
+
+    def fault(self) -> dict[str, Any] | None:
+        """Return the fault for this request: its own headers first, then the first rule due."""
+        if own := _fault_of_headers():
+            return own
+        with self.lock:
+            return next((rule.given for rule in self.rules if rule.fires()), None)
+
+
+def init_app(app: Flask) -> None:
+    """Add the controls and their hooks, unless the settings rule them out."""
+    mode, workers = app.config["MOCK"], app.config["WORKERS"]
+    if mode == "on" or (mode == "auto" and workers == 1):
+        app.extensions["mock"] = Mock()
+        app.register_blueprint(bp)
+        app.before_request(_before)
+        app.after_request(_after)
+
+
+def _mock() -> Mock:
+    state: Mock = current_app.extensions["mock"]
+    return state
+
+
+@bp.post("/reset")
+def reset() -> Response:
+    """Return to the seed. The first time it is loaded; from then on its copy is put back."""
+    _refuse_on_a_file()
+    copies = _mock().snapshots
+    if "seed" in copies:
+        database.restore_snapshot(copies["seed"])
+    else:
+        _wipe()
+        exchange.load_seed(current_app.config["SEED"])
+        copies["seed"] = database.take_snapshot()
+    return answer({"object": "mock.reset"})
+
+
+@bp.post("/seed")
+def seed() -> Response:
+    _refuse_on_a_file()
+    lines = read_bytes().splitlines()
+    outcomes = list(exchange.import_lines(project(), lines, "replace"))
+    refused = [outcome for outcome in outcomes if outcome.result == "refused"]
+    if refused:
+        message = "; ".join(f"line {each.line}: {each.reason}" for each in refused[:5])
+        raise ApiError(400, f"{len(refused)} lines were refused: {message}", code="invalid_seed")
+    return answer({"object": "mock.seed", "threads": len(outcomes)})
+
+
+@bp.post("/snapshot")
+def snapshot() -> Response:
+    _mock().snapshots["snapshot"] = database.take_snapshot()
+    return answer({"object": "mock.snapshot"})
+
+
+@bp.post("/restore")
+def restore() -> Response:
+    _refuse_on_a_file()
+    copy = _mock().snapshots.get("snapshot")
+    if copy is None:
+        raise ApiError(400, "There is no snapshot: POST /_mock/snapshot first.", code="no_snapshot")
+    database.restore_snapshot(copy)
+    return answer({"object": "mock.restore"})
+
+
+@bp.get("/faults")
+def faults() -> Response:
+    return answer({"rules": [rule.to_wire() for rule in _mock().rules]})
+
+
+@bp.post("/faults")
+def set_faults() -> Response:
+    """Put new rules in place of the old ones."""
+    _mock().rules = [Rule(given) for given in read_body(_FAULTS)["rules"]]
+    return faults()
+
+
+@bp.delete("/faults")
+def clear_faults() -> Response:
+    _mock().rules = []
+    return faults()
+
+
+@bp.get("/requests")
+def requests() -> Response:
+    query = read_query(_REQUESTS)
+    entries = list(_mock().log)
+    if "since" in query:
+        ids = [entry["request_id"] for entry in entries]
+        if query["since"] not in ids:
+            raise ApiError(400, "No logged request has this id.", "since", "invalid_value")
+        entries = entries[ids.index(query["since"]) + 1 :]
+    shown = [_shown(entry) for entry in entries if fnmatchcase(entry["path"], query["path"])]
+    return answer({"object": "list", "data": shown})
+
+
+@bp.delete("/requests")
+def clear_requests() -> Response:
+    _mock().log.clear()
+    return answer({"object": "list", "data": []})
+
+
+@bp.put("/ids")
+def set_ids() -> Response:
+    """Make ids repeat from a seed; null makes them random again."""
+    _refuse_on_a_file()
+    given = read_body(_IDS)["seed"]
+    fixed = random.Random(given)  # noqa: S311
+    sources.random = os.urandom if given is None else fixed.randbytes
+    return answer({"seed": given})
+
+
+@bp.put("/clock")
+def set_clock() -> Response:
+    """Freeze `created_at` at a second, or move it by some; an empty body sets it right again."""
+    _refuse_on_a_file()
+    body = read_body(_CLOCK)
+    frozen, offset = body.get("frozen_at"), body.get("offset_seconds", 0)
+    sources.now = (lambda: time.time() + offset) if frozen is None else (lambda: frozen + offset)
+    return answer({"now": int(sources.now())})
+
+
+def _wipe() -> None:
+    with database.write() as connection:
+        connection.execute(sa.delete(Thread))
+        connection.execute(sa.delete(Tombstone))
+
+
+def _refuse_on_a_file() -> None:
+    """Let no test suite that is aimed at the wrong port change a database that is kept."""
+    if current_app.config["MOCK"] != "on" and not database.is_memory(current_app):
+        message = (
+            "This server keeps its database in a file, so nothing was changed. Start it with "
+            "THREADS_DATABASE_URL=memory, or allow this with THREADS_MOCK=on."
+        )
+        raise ApiError(403, message, code="database_is_kept")
+
+
+def _before() -> None:
+    if request.path.startswith("/_mock"):
+        return
+    if not _mock().rules and not _has_own_fault():
+        return
+    if fault := _mock().fault():
+        time.sleep(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
+        g.drop_after = fault.get("drop") == "after"
+        if fault.get("drop") == "before":
+            _drop_connection()
+            raise ApiError(503, "The connection was dropped by a fault rule.")
+        if "status" in fault:
+            raise _injected(fault)
+
+
+def _after(response: Response) -> Response:
+    if request.path.startswith("/_mock"):
+        return response
+    _mock().log.append(
+        {
+            "method": request.method,
+            "path": request.path,
+            "query": request.query_string.decode(errors="replace"),
+            "status": response.status_code,
+            "milliseconds": (time.perf_counter_ns() - g.started) // 1_000_000,
+            "request_id": g.request_id,
+            "body": g.get("body", b"")[:LOGGED_BODY_BYTES],
+        }
+    )
+    if g.get("drop_after"):
+        _drop_connection()
+    return response
+
+
+def _has_own_fault() -> bool:
+    return "X-Mock-Fault" in request.headers or "X-Mock-Delay" in request.headers
+
+
+def _fault_of_headers() -> dict[str, Any] | None:
+    """Read X-Mock-Fault (a status, `drop` or `drop-after`) and X-Mock-Delay (`250ms`, `2s`)."""
+    if not _has_own_fault():
+        return None
+    return _fault_of_word(request.headers.get("X-Mock-Fault", "")) | _delay_of_word(
+        request.headers.get("X-Mock-Delay", "")
+    )
+
+
+def _fault_of_word(word: str) -> dict[str, Any]:
+    if not word:
+        return {}
+    if word in _DROPS:
+        return {"drop": _DROPS[word]}
+    if word.isascii() and word.isdigit() and 400 <= int(word) <= 599:
+        return {"status": int(word)}
+    message = "X-Mock-Fault takes a status from 400 to 599, `drop` or `drop-after`."
+    raise ApiError(400, message, code="invalid_value")
+
+
+def _delay_of_word(word: str) -> dict[str, Any]:
+    if not word:
+        return {}
+    if found := _DELAY.fullmatch(word):
+        milliseconds = int(found[1]) * (1000 if found[2] == "s" else 1)
+        if milliseconds <= schemas.MAX_DELAY_MILLISECONDS:
+            return {"delay_ms": (milliseconds, milliseconds)}
+    message = "X-Mock-Delay takes a time up to 60 s, for example 250ms or 2s."
+    raise ApiError(400, message, code="invalid_value")
+
+
+def _injected(fault: dict[str, Any]) -> ApiError:
+    status = fault["status"]
+    headers = {}
+    if status == 429:
+        headers["retry-after"] = str(fault.get("retry_after", 1))
+        headers["retry-after-ms"] = str(fault.get("retry_after_ms", 10))
+    if "should_retry" in fault:
+        headers["x-should-retry"] = str(fault["should_retry"]).lower()
+    code = "rate_limit_exceeded" if status == 429 else "injected_fault"
+    return ApiError(status, f"Status {status} by a fault rule of /_mock.", None, code, headers)
+
+
+def _drop_connection() -> None:
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.shutdown(SHUT_RDWR)
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a log entry with its body as JSON where it is, else as text, else null."""
+    data = entry["body"]
+    try:
+        body = orjson.loads(data) if data else None
+    except ValueError:
+        body = data.decode(errors="replace")
+    return {**entry, "body": body}
