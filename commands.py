@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -28,22 +28,24 @@ _PRUNED_AT_ONCE = 500
 _LINE_EVERY_SECONDS = 2
 
 
-def create_app() -> Flask:
+def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     """Build the app with every command."""
-    app = application.create_app()
+    app = application.create_app(settings)
     flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    for command in (export, import_, prune, prepare):
+    for command in (export, import_, prune):
         app.cli.add_command(command)
     return app
 
 
-@click.command(hidden=True)
-def prepare() -> None:
-    """Bring the schema up to date; load THREADS_SEED into an empty database."""
-    flask_migrate.upgrade()
-    with _refusals():
-        if not _count(None):
-            exchange.load_seed(current_app.config["SEED"])
+def prepare_database() -> None:
+    """Bring the schema up to date, then load THREADS_SEED into an empty database.
+
+    Raises SystemExit with one line for a database that is newer than this program.
+    """
+    if not database.is_current(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+        flask_migrate.upgrade()
+    if current_app.config["SEED"] and not _count(None):
+        exchange.load_seed(current_app.config["SEED"])
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -161,14 +163,8 @@ def prune(older_than: int, dry_run: bool, metadata: list[tuple[str, str]], proje
 @contextmanager
 def _database() -> Iterator[None]:
     """Bring the schema up to date; turn a refusal of the store into one line and status 1."""
-    database.prepare_schema(current_app.config["SQLALCHEMY_DATABASE_URI"])
-    with _refusals():
-        yield
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
     try:
+        prepare_database()
         yield
     except ApiError as error:
         raise click.ClickException(str(error.description)) from error

@@ -9,7 +9,6 @@ import fcntl
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -234,31 +233,21 @@ def memory_url() -> str:
     return f"sqlite:///{folder}/threads.db"
 
 
-def prepare_schema(url: str, seed: str = "") -> None:
-    """Bring the schema up to date, and load a seed into an empty database.
-
-    That is done in a child process, so that no connection crosses a fork. Raises SystemExit with
-    one line when the database is newer than this program or the child fails.
-    """
-    if _is_current(url) and not seed:
-        return
-    command = [sys.executable, "-m", "flask", "--app", "commands", "prepare"]
-    environment = os.environ | {"THREADS_DATABASE_URL": url, "THREADS_SEED": seed}
-    if subprocess.run(command, cwd=config.ROOT, env=environment, stdout=2).returncode:  # noqa: S603
-        sys.exit("The database could not be prepared; the lines above say why.")
-
-
 def refuse_old_schema(url: str) -> None:
     """Stop a worker whose database is not at this program's schema, in a way gunicorn obeys.
 
     Status 4 is gunicorn's APP_LOAD_ERROR: any other SystemExit is restarted for ever.
     """
-    if not _is_current(url):
+    if not is_current(url):
         log.error("The database is not at schema %s: start with make run.", SCHEMA_REVISION)
         raise SystemExit(4)
 
 
-def _is_current(url: str) -> bool:
+def is_current(url: str) -> bool:
+    """Tell whether a database has this program's schema.
+
+    Raises SystemExit with one line when it is newer, or no database.
+    """
     found = _schema_revision(file_of(url))
     if found and found > SCHEMA_REVISION:
         sys.exit(f"The database has schema {found}; this version knows {SCHEMA_REVISION}: update.")

@@ -1,16 +1,19 @@
 """gunicorn's settings, from the same THREADS_… variables; run it as `gunicorn` in this folder."""
 
+import importlib
 import json
 import os
 import socket
 import struct
 import sys
+import traceback
 from typing import Any
 
 from environs import EnvValidationError
 
 import database
 from config import address, from_env, is_loopback
+from errors import ApiError
 
 try:
     _settings = from_env()
@@ -47,8 +50,9 @@ def on_starting(server: Any) -> None:
         sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first.")
     _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
-    database.prepare_schema(prepared, _settings["SEED"])
     os.environ["THREADS_DATABASE_URL"] = prepared
+    if _settings["SEED"] or not database.is_current(prepared):
+        _prepare_in_child()
 
 
 def when_ready(server: Any) -> None:
@@ -68,6 +72,27 @@ def when_ready(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
     database.refuse_old_schema(os.environ["THREADS_DATABASE_URL"])
+
+
+def _prepare_in_child() -> None:
+    """Upgrade and seed in a child, so that no connection and no Alembic stay in this process."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            commands = importlib.import_module("commands")
+            with commands.create_app().app_context():
+                commands.prepare_database()
+            status = 0
+        except (ApiError, SystemExit) as error:
+            print(error, file=sys.stderr)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("The database could not be prepared; the lines above say why.")
 
 
 def _try_port() -> None:

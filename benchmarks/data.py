@@ -5,8 +5,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+import commands
 import database
-from app import create_app
 from models import DEFAULT_PROJECT, Message, Thread
 from wire import to_json
 
@@ -20,9 +20,9 @@ _BATCH = 2_000
 def fill(path: Path, threads: int) -> None:
     """Write `threads` threads into a new file; ten of them share each user and each rare word."""
     url = f"sqlite:///{path}"
-    database.prepare_schema(url)
-    app = create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
+    app = commands.create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
     with app.app_context():
+        commands.prepare_database()
         for start in range(0, threads, _BATCH):
             batch = range(start, min(start + _BATCH, threads))
             with database.write() as connection:

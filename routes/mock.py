@@ -216,6 +216,7 @@ def _before() -> None:
     if not _mock().rules and not _has_own_fault():
         return
     if fault := _mock().fault():
+        read_bytes()
         time.sleep(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
         g.drop_after = fault.get("drop") == "after"
         if fault.get("drop") == "before":

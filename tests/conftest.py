@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openai import OpenAI
 
-import database
+import commands
 from app import create_app
 from config import ROOT
 from models import db
@@ -27,7 +27,9 @@ from models import db
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that `flask db upgrade` made, once per run; tests copy it."""
     path = tmp_path_factory.mktemp("migrated") / "threads.db"
-    database.prepare_schema(f"sqlite:///{path}")
+    with commands.create_app({"DATABASE_URL": f"sqlite:///{path}"}).app_context():
+        commands.prepare_database()
+        db.engine.dispose()
     return path
 
 
