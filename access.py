@@ -9,12 +9,23 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, g, request
 
 import config
+import keys
 from errors import ApiError
+from keys import Key
 from models import DEFAULT_PROJECT
 from schemas import PATH_ID, wrong_prefix
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
+_OPEN_ENDPOINTS = frozenset(
+    f"service.{view}" for view in ("home", "healthz", "readyz", "document", "docs", "docs_asset")
+) | {"static"}
+_OPEN_BLUEPRINTS = frozenset({"admin"})
+_BEARER = {"WWW-Authenticate": "Bearer"}
+_NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header "
+    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+)
 _API_BLUEPRINTS = ("_threads", "_messages")
 _BETA = re.compile(r"\w+=v[0-9]+", re.ASCII)
 _NO_BETA = (
@@ -32,7 +43,17 @@ def init_app(app: Flask) -> None:
 
 def project() -> str:
     """Return the project that this request reads and writes."""
-    return DEFAULT_PROJECT
+    found: str = g.get("project", DEFAULT_PROJECT)
+    return found
+
+
+def sign_in(secret: str) -> Key | None:
+    """Let the rest of this request see a key's project; return the key, if it is one."""
+    key = keys.ring().find(secret)
+    if key:
+        g.project, g.key_shown = key.project, key.shown
+        keys.ring().touch(key)
+    return key
 
 
 def check_id(value: str, prefix: str, param: str, kind: str) -> None:
@@ -50,7 +71,10 @@ def check_id(value: str, prefix: str, param: str, kind: str) -> None:
 def _begin() -> None:
     g.started = perf_counter_ns()
     g.request_id = f"req_{os.urandom(16).hex()}"
-    _guard_open_mode()
+    if keys.ring().keyed:
+        _require_key()
+    else:
+        _guard_open_mode()
     if current_app.config["REQUIRE_BETA"] and (request.blueprint or "").endswith(_API_BLUEPRINTS):
         _require_beta(request.headers.get("OpenAI-Beta"))
 
@@ -62,6 +86,33 @@ def _finish(response: Response) -> Response:
     headers["openai-version"] = "2020-10-01"
     headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _require_key() -> None:
+    """Let nobody in without a key of a project. Raises ApiError 401.
+
+    Unknown, malformed, expired and revoked keys get the same answer.
+    """
+    if request.endpoint in _OPEN_ENDPOINTS or request.blueprint in _OPEN_BLUEPRINTS:
+        return
+    if request.method == "OPTIONS" and current_app.config["CORS_ORIGINS"]:
+        return
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        secret = request.headers.get("api-key", "")
+    if not secret.strip():
+        raise ApiError(401, _NO_KEY, headers=_BEARER)
+    if not sign_in(secret.strip()):
+        message = (
+            f"Incorrect API key provided: {_masked(secret.strip())}. Ask for one that is valid."
+        )
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise ApiError(401, message, code="invalid_api_key", headers=headers)
+
+
+def _masked(secret: str) -> str:
+    """Show the ends of a key that is long enough to have a middle (recorded 2025-11)."""
+    return secret if len(secret) <= 12 else f"{secret[:8]}{'*' * 8}{secret[-4:]}"
 
 
 def _require_beta(header: str | None) -> None:

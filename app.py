@@ -9,6 +9,7 @@ import access
 import config
 import database
 import errors
+import keys
 import routes
 
 
@@ -21,6 +22,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     app.url_map.merge_slashes = False
     database.init_app(app)
     errors.init_app(app)
+    keys.init_app(app)
     access.init_app(app)
     routes.init_app(app)
     return app

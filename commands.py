@@ -18,10 +18,11 @@ import app as application
 import config
 import database
 import exchange
+import keys
 import listing
 import store
 from errors import ApiError
-from models import DEFAULT_PROJECT, Message, Thread, db, unix_now
+from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PRUNED_AT_ONCE = 500
@@ -32,7 +33,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     """Build the app with every command."""
     app = application.create_app(settings)
     flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    for command in (export, import_, prune):
+    for command in (export, import_, prune, keys_group):
         app.cli.add_command(command)
     return app
 
@@ -158,6 +159,45 @@ def prune(older_than: int, dry_run: bool, metadata: list[tuple[str, str]], proje
                 some = seqs[start : start + _PRUNED_AT_ONCE]
                 with database.write() as connection:
                     step(store.delete_threads(connection, project, Thread.seq.in_(some) & ~active))
+
+
+@click.group("keys")
+def keys_group() -> None:
+    """Make, list and revoke API keys. From the first one on, every API call needs one."""
+
+
+@keys_group.command("create")
+@click.argument("project")
+@click.option("--name", default="", help="A note for yourself.")
+@click.option("--expires", type=Age(), help="Its length of life: 90d, 12w. Default: no end.")
+def create_key(project: str, name: str, expires: int | None) -> None:
+    """Print a new key for PROJECT, once. `default` is the project of open mode."""
+    with _database():
+        click.echo(keys.create(project, name, expires and unix_now() + expires))
+
+
+@keys_group.command("list")
+def list_keys() -> None:
+    """List all keys; none is ever shown whole."""
+    with _database(), database.read() as connection:
+        for key in connection.execute(sa.select(ApiKey.__table__).order_by(ApiKey.seq)):
+            times = f"created {_day(key.created_at)}, used {_day(key.last_used_at)}"
+            ends = f"expires {_day(key.expires_at)}, revoked {_day(key.revoked_at)}"
+            click.echo(f"{key.shown}…  {key.project}  {key.name or '-'}  {times}, {ends}")
+
+
+@keys_group.command("revoke")
+@click.argument("key")
+def revoke_key(key: str) -> None:
+    """Revoke KEY, given whole or as the list shows it."""
+    with _database():
+        if not keys.revoke(key.rstrip("…")):
+            raise click.ClickException("No valid key begins so; `flask keys list` shows them.")
+    click.echo("Revoked.", err=True)
+
+
+def _day(second: int | None) -> str:
+    return "-" if second is None else f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M}"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def from_env() -> dict[str, Any]:
     settings: dict[str, Any] = {
         "DATABASE_URL": env.str("DATABASE_URL", DEFAULT_DATABASE_URL, validate=_database_url),
         "BIND": env.str("BIND", "127.0.0.1:8000", validate=address),
-        "WORKERS": env.int("WORKERS", 1, validate=Range(1, 64)),
+        "WORKERS": env.int("WORKERS", None, validate=Range(1, 64)),
         "WORKER_THREADS": env.int("WORKER_THREADS", 4, validate=Range(1, 64)),
         "DURABILITY": env.str("DURABILITY", "full", validate=OneOf(["full", "normal"])),
         "MAX_BODY_BYTES": env.int("MAX_BODY_BYTES", 16_777_216, validate=Range(1024, 1 << 30)),
@@ -34,7 +34,7 @@ def from_env() -> dict[str, Any]:
         "TRUSTED_HOSTS": env.list("TRUSTED_HOSTS", []),
     }
     env.seal()
-    if settings["MOCK"] == "on" and settings["WORKERS"] > 1:
+    if settings["MOCK"] == "on" and (settings["WORKERS"] or 1) > 1:
         raise EnvValidationError(_MOCK_IS_SINGLE, {"THREADS_MOCK": [_MOCK_IS_SINGLE]})
     return settings
 

@@ -92,13 +92,16 @@ def snapshot() -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def write() -> Iterator[sa.Connection]:
+def write(wait: bool = True) -> Iterator[sa.Connection]:
     """Yield a connection inside the one write transaction of its time; commit at the end.
 
-    Raises ApiError 503 when the turn does not come in time, 507 when the disk is full.
+    Raises ApiError 503 when the turn does not come in time (at once where `wait` is false), 507
+    when the disk is full.
     """
     extensions = current_app.extensions
-    with extensions["write_queue"], _refusals(), extensions["write_engine"].begin() as connection:
+    queue: WriteQueue = extensions["write_queue"]
+    seconds = QUEUE_SECONDS if wait else 0
+    with queue.turn(seconds), _refusals(), extensions["write_engine"].begin() as connection:
         yield connection
 
 
@@ -116,12 +119,23 @@ def take_snapshot() -> Any:
 
 
 def restore_snapshot(copy: Any) -> None:
-    """Put a snapshot back in place of everything. Raises ApiError 503 when writers are busy.
+    """Put a snapshot in place of everything but the API keys, which a copy must not bring back.
 
     The connection is a new one: the text search of a pooled one would trust what it remembers.
+    Raises ApiError 503 when writers are busy.
     """
-    with current_app.extensions["write_queue"], _own_connection() as target:
+    with current_app.extensions["write_queue"].turn(), _own_connection() as target:
+        keys = target.execute("SELECT * FROM api_keys").fetchall()
+        copy.execute("DELETE FROM api_keys")
+        for key in keys:
+            copy.execute(f"INSERT INTO api_keys VALUES ({', '.join('?' * len(key))})", key)  # noqa: S608
+        copy.commit()
         copy.backup(target)
+
+
+def has_keys(url: str) -> bool:
+    """Tell, before the app is loaded, whether an API key was ever made."""
+    return bool(_look_up(file_of(url), "SELECT count(*) FROM api_keys"))
 
 
 @contextmanager
@@ -156,27 +170,27 @@ class WriteQueue:
     def __init__(self, path: str) -> None:
         self._path = path
         self._turn = threading.Lock()
-        self._held = -1
 
-    def __enter__(self) -> None:
-        if not self._turn.acquire(timeout=QUEUE_SECONDS):
+    @contextmanager
+    def turn(self, seconds: float = QUEUE_SECONDS) -> Iterator[None]:
+        """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
+        if not self._turn.acquire(timeout=seconds):
             raise _busy()
         try:
-            self._held = self._lock_file()
-        except BaseException:
+            lock = self._lock_file(seconds)
+            try:
+                yield
+            finally:
+                os.close(lock)
+        finally:
             self._turn.release()
-            raise
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._held)
-        self._turn.release()
-
-    def _lock_file(self) -> int:
+    def _lock_file(self, seconds: float) -> int:
         lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _FileWait(lock).join_or_abandon()
+            _FileWait(lock).join_or_abandon(seconds)
         return lock
 
 
@@ -197,9 +211,9 @@ class _FileWait(threading.Thread):
             if self._abandoned:
                 os.close(self._lock)
 
-    def join_or_abandon(self) -> None:
+    def join_or_abandon(self, seconds: float) -> None:
         self.start()
-        if self._granted.wait(QUEUE_SECONDS):
+        if self._granted.wait(seconds):
             return
         with self._settled:
             self._abandoned = not self._granted.is_set()
@@ -248,24 +262,23 @@ def is_current(url: str) -> bool:
 
     Raises SystemExit with one line when it is newer, or no database.
     """
-    found = _schema_revision(file_of(url))
+    found = _look_up(file_of(url), "SELECT version_num FROM alembic_version")
     if found and found > SCHEMA_REVISION:
         sys.exit(f"The database has schema {found}; this version knows {SCHEMA_REVISION}: update.")
-    return found == SCHEMA_REVISION
+    return bool(found == SCHEMA_REVISION)
 
 
-def _schema_revision(path: Path) -> str | None:
+def _look_up(path: Path, query: str) -> Any:
+    """Return one value of a database that no engine holds, or None where it has no such table."""
     if not path.exists():
         return None
     connection = sqlite.connect(f"{path.as_uri()}?mode=rw", uri=True)
     try:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        row = connection.execute(query).fetchone()
         return row[0] if row else None
-    except sqlite.OperationalError as error:
+    except sqlite.DatabaseError as error:
         if "no such table" in str(error):
             return None
-        sys.exit(f"The database {path} cannot be read: {error}.")
-    except sqlite.DatabaseError as error:
         sys.exit(f"The database {path} cannot be read: {error}.")
     finally:
         connection.close()

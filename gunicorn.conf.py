@@ -20,6 +20,9 @@ try:
 except EnvValidationError as error:
     sys.exit(f"Wrong settings: {error}")
 
+_keyed = _settings["DATABASE_URL"] != "memory" and database.has_keys(_settings["DATABASE_URL"])
+if _settings["WORKERS"] is None:
+    _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
 _host, _port = address(_settings["BIND"])
 _READ_SECONDS, _SEND_SECONDS = 10, 30
 
@@ -46,11 +49,12 @@ Threads server at {url}
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
-    if not is_loopback(_host):
-        sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first.")
+    if not (_keyed or is_loopback(_host)):
+        sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first (flask keys create).")
     _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
     os.environ["THREADS_DATABASE_URL"] = prepared
+    os.environ["THREADS_WORKERS"] = str(workers)
     if _settings["SEED"] or not database.is_current(prepared):
         _prepare_in_child()
 

@@ -10,7 +10,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_PROJECT = "default"
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest revision in migrations/; compared with the database at each start."""
 
 _ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -112,6 +112,38 @@ class Tombstone(Base):
     deleted_at: Mapped[int]
 
     __table_args__ = (sa.Index("tombstones_by_age", "deleted_at"), _KEYED)
+
+
+class ApiKey(Base):
+    """A key: the hash of its secret, the characters shown of it, and the project it opens."""
+
+    __tablename__ = "api_keys"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    shown: Mapped[str]
+    project: Mapped[str]
+    name: Mapped[str]
+    created_at: Mapped[int]
+    last_used_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+
+    __table_args__ = (_SEQUENCED,)
+
+
+class StoredAnswer(Base):
+    """The answer of a write that carried an Idempotency-Key."""
+
+    __tablename__ = "idempotency"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[int]
+
+    __table_args__ = (sa.Index("idempotency_by_age", "created_at"), {"sqlite_strict": True})
 
 
 message_text = sa.table("message_text", sa.column("rowid", sa.Integer), sa.column("message_text"))

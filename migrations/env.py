@@ -7,7 +7,7 @@ from models import Base, db
 
 
 def run() -> None:
-    with current_app.extensions["write_queue"], db.engine.connect() as connection:
+    with current_app.extensions["write_queue"].turn(60), db.engine.connect() as connection:
         # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
         connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")
         connection.detach()

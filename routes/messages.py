@@ -8,6 +8,7 @@ import schemas
 import store
 from access import check_id, project
 from body import read_body, read_query
+from idempotency import write_once
 from routes.threads import check_thread_id
 from wire import answer, deleted_to_wire, list_to_wire, message_to_wire
 
@@ -21,8 +22,9 @@ _MODIFY = schemas.ModifyMessage()
 def create(thread_id: str) -> Response:
     check_thread_id(thread_id)
     body = read_body(_CREATE)
-    with database.write() as connection:
-        return answer(store.create_message(connection, project(), thread_id, body))
+    return write_once(
+        lambda connection: store.create_message(connection, project(), thread_id, body)
+    )
 
 
 @bp.get("/<thread_id>/messages")
@@ -47,9 +49,9 @@ def retrieve(thread_id: str, message_id: str) -> Response:
 def modify(thread_id: str, message_id: str) -> Response:
     _check_ids(thread_id, message_id)
     body = read_body(_MODIFY)
-    with database.write() as connection:
-        message = store.modify_message(connection, project(), thread_id, message_id, body)
-        return answer(message)
+    return write_once(
+        lambda connection: store.modify_message(connection, project(), thread_id, message_id, body)
+    )
 
 
 @bp.delete("/<thread_id>/messages/<message_id>")

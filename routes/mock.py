@@ -16,9 +16,11 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import NotFound
 
 import database
 import exchange
+import keys
 import schemas
 from access import project
 from body import read_body, read_bytes, read_query
@@ -83,16 +85,27 @@ class Mock:
 def init_app(app: Flask) -> None:
     """Add the controls and their hooks, unless the settings rule them out."""
     mode, workers = app.config["MOCK"], app.config["WORKERS"]
-    if mode == "on" or (mode == "auto" and workers == 1):
+    if mode == "on" or (mode == "auto" and workers in (None, 1)):
         app.extensions["mock"] = Mock()
         app.register_blueprint(bp)
         app.before_request(_before)
         app.after_request(_after)
 
 
+def _is_on() -> bool:
+    return current_app.config["MOCK"] == "on" or not keys.ring().keyed
+
+
 def _mock() -> Mock:
     state: Mock = current_app.extensions["mock"]
     return state
+
+
+@bp.before_request
+def _only_where_allowed() -> None:
+    """Keys, once made, switch the controls off: only THREADS_MOCK=on keeps them."""
+    if not _is_on():
+        raise NotFound
 
 
 @bp.post("/reset")
@@ -211,7 +224,7 @@ def _refuse_on_a_file() -> None:
 
 
 def _before() -> None:
-    if request.path.startswith("/_mock"):
+    if request.blueprint == "mock" or not _is_on():
         return
     if not _mock().rules and not _has_own_fault():
         return
@@ -227,7 +240,7 @@ def _before() -> None:
 
 
 def _after(response: Response) -> Response:
-    if request.path.startswith("/_mock"):
+    if request.blueprint == "mock" or not _is_on():
         return response
     _mock().log.append(
         {

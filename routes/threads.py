@@ -9,6 +9,7 @@ import schemas
 import store
 from access import check_id, project
 from body import read_body, read_query
+from idempotency import write_once
 from wire import answer, deleted_to_wire, list_to_wire, thread_to_wire
 
 bp = Blueprint("threads", __name__)
@@ -21,8 +22,7 @@ _MODIFY = schemas.ModifyThread()
 @bp.post("")
 def create() -> Response:
     body = read_body(_CREATE)
-    with database.write() as connection:
-        return answer(store.create_thread(connection, project(), body))
+    return write_once(lambda connection: store.create_thread(connection, project(), body))
 
 
 @bp.get("")
@@ -44,8 +44,9 @@ def retrieve(thread_id: str) -> Response:
 def modify(thread_id: str) -> Response:
     check_thread_id(thread_id)
     body = read_body(_MODIFY)
-    with database.write() as connection:
-        return answer(store.modify_thread(connection, project(), thread_id, body))
+    return write_once(
+        lambda connection: store.modify_thread(connection, project(), thread_id, body)
+    )
 
 
 @bp.delete("/<thread_id>")
@@ -60,8 +61,7 @@ def delete(thread_id: str) -> Response:
 def copy(thread_id: str) -> Response:
     check_thread_id(thread_id)
     body = read_body(_COPY)
-    with database.write() as connection:
-        return answer(store.copy_thread(connection, project(), thread_id, body))
+    return write_once(lambda connection: store.copy_thread(connection, project(), thread_id, body))
 
 
 def check_thread_id(thread_id: str) -> None:
