@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,10 +116,11 @@ class WriteQueue:
         self._held = -1
 
     def __enter__(self) -> None:
+        deadline = time.monotonic() + QUEUE_SECONDS
         if not self._turn.acquire(timeout=QUEUE_SECONDS):
             raise _busy()
         try:
-            self._held = self._lock_file()
+            self._held = self._lock_file(deadline)
         except BaseException:
             self._turn.release()
             raise
@@ -127,12 +129,12 @@ class WriteQueue:
         os.close(self._held)
         self._turn.release()
 
-    def _lock_file(self) -> int:
+    def _lock_file(self, deadline: float) -> int:
         lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _FileWait(lock).join_or_abandon()
+            _FileWait(lock).join_or_abandon(deadline)
         return lock
 
 
@@ -153,9 +155,9 @@ class _FileWait(threading.Thread):
             if self._abandoned:
                 os.close(self._lock)
 
-    def join_or_abandon(self) -> None:
+    def join_or_abandon(self, deadline: float) -> None:
         self.start()
-        if self._granted.wait(QUEUE_SECONDS):
+        if self._granted.wait(deadline - time.monotonic()):
             return
         with self._settled:
             self._abandoned = not self._granted.is_set()
