@@ -210,9 +210,14 @@ def refuse_old_schema(url: str) -> None:
 
     Status 4 is gunicorn's APP_LOAD_ERROR: any other SystemExit is restarted for ever.
     """
-    if not _is_current(url):
-        log.error("The database is not at schema %s: start with make run.", SCHEMA_REVISION)
-        raise SystemExit(4)
+    try:
+        if _is_current(url):
+            return
+        reason = f"The database is not at schema {SCHEMA_REVISION}: start with make run."
+    except SystemExit as error:
+        reason = str(error.code)
+    log.error(reason)
+    raise SystemExit(4)
 
 
 def _is_current(url: str) -> bool:
