@@ -37,7 +37,7 @@ QUEUE_SECONDS = 2.5
 BUSY_MILLISECONDS = 3000
 POOL_SECONDS = 5
 _FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
-_MEMORY_PREFIX = "threads-server-"
+_MEMORY_PREFIX = "threads-memory-"
 
 
 def prepare(settings: dict[str, Any]) -> dict[str, Any]:
@@ -180,13 +180,15 @@ def file_of(url: str) -> Path:
 def memory_url() -> str:
     """Make a private folder for a database that lives as long as this process; return its URL.
 
-    Folders left behind by processes that were killed are removed first.
+    Folders left behind by processes that were killed are removed first: the lock on a folder
+    ends with the last process of its server, and no folder has its name before it is locked.
     """
     home = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
     for folder in home.glob(f"{_MEMORY_PREFIX}*"):
-        if not Path(f"/proc/{folder.name.removeprefix(_MEMORY_PREFIX).partition('-')[0]}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_MEMORY_PREFIX}{os.getpid()}-", dir=home))
+        _remove_left(folder)
+    unlocked = Path(tempfile.mkdtemp(prefix=f".{_MEMORY_PREFIX}{os.getpid()}-", dir=home))
+    fcntl.flock(os.open(unlocked, os.O_RDONLY), fcntl.LOCK_EX)
+    folder = unlocked.rename(home / unlocked.name[1:])
     atexit.register(_remove_own, folder, os.getpid())
     return f"sqlite:///{folder}/threads.db"
 
@@ -295,6 +297,16 @@ def _refusal(name: str) -> ApiError:
 def _busy() -> ApiError:
     message = "The database is busy; nothing was written. Try again in a second."
     return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
+
+
+def _remove_left(folder: Path) -> None:
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 def _remove_own(folder: Path, owner: int) -> None:
