@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,9 +77,21 @@ class Server:
         defaults = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
         return OpenAI(base_url=self.base_url, **(defaults | options))
 
+    def workers(self) -> set[int]:
+        pid = self.process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, ten seconds at most, and tell whether it came."""
+    deadline = time.monotonic() + 10
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return met
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server
+from conftest import Server, until
 from flask.testing import FlaskClient
 from openai import InternalServerError, OpenAI
 
@@ -50,13 +49,6 @@ def held(script: str, url: str) -> Iterator[Callable[[], None]]:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         yield holder.stdin.close
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return met
 
 
 def queue_is_free(url: str) -> bool:
@@ -181,8 +173,7 @@ def test_the_version_guard_knows_the_fixed_releases(version: tuple[int, ...], fi
 def test_a_worker_holds_one_sqlite_library(server: Server) -> None:
     with server.sdk() as sdk:
         sdk.beta.threads.create()
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    for worker in children.split():
+    for worker in server.workers():
         lines = Path(f"/proc/{worker}/maps").read_text().splitlines()
         mapped = {Path(line.split(maxsplit=5)[-1]).name for line in lines}
         assert len([name for name in mapped if "sqlite" in name.lower()]) == 1, mapped

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, await_ready, launched, refusal, serving
+from conftest import Server, await_ready, launched, refusal, serving, until
 from flask import Flask
 from openai import OpenAI
 
@@ -26,7 +26,11 @@ NOT_COPIED = (".venv", ".git", "tests", "instance", "__pycache__", ".*_cache")
 def made(tmp_path: Path) -> Iterator[Server]:
     """A server that `make run` started; its process is make, its pid the server's."""
     with launched(tmp_path / "log", MAKE_RUN) as process:
-        yield await_ready(process, tmp_path / "log")
+        server = await_ready(process, tmp_path / "log")
+        yield server
+        if process.poll() is None:
+            os.kill(server.ready["pid"], signal.SIGTERM)
+            process.wait(timeout=30)
 
 
 def folders_of(server: Server) -> list[Path]:
@@ -36,12 +40,6 @@ def folders_of(server: Server) -> list[Path]:
 def create_thread(server: Server) -> str:
     with server.sdk() as sdk:
         return sdk.beta.threads.create().id
-
-
-def kill_worker(server: Server) -> None:
-    pid = server.process.pid
-    for worker in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        os.kill(int(worker), signal.SIGKILL)
 
 
 def test_the_ready_line_is_all_that_stdout_ever_gets(made: Server) -> None:
@@ -154,7 +152,26 @@ def test_a_worker_that_finds_another_schema_stops_the_server(
         with app.app_context(), database.write() as connection:
             statement = "UPDATE alembic_version SET version_num = ?"
             connection.exec_driver_sql(statement, (revision,))
-        kill_worker(server)
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
         assert server.process.wait(timeout=30) == 4
     lines = server.log.read_text().splitlines()
     assert len([line for line in lines if line.startswith("The database ")]) == 1
+
+
+def test_a_killed_worker_is_replaced(serve: Callable[..., Any]) -> None:
+    with serve() as server, server.sdk(max_retries=5) as sdk:
+        thread = create_thread(server)
+        [worker] = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: server.workers() - {worker})
+        assert sdk.beta.threads.retrieve(thread).id == thread
+
+
+def test_a_reload_keeps_the_database_in_memory(serve: Callable[..., Any]) -> None:
+    with serve() as server, server.sdk() as sdk:
+        thread = create_thread(server)
+        before = server.workers()
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: server.workers().isdisjoint(before))
+        assert sdk.beta.threads.retrieve(thread).id == thread
