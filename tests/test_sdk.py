@@ -2,6 +2,7 @@
 
 import asyncio
 import runpy
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +10,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import Server
+from conftest import Server, serving
 from flask import Flask
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 import database
-from models import DEFAULT_PROJECT, Message, Thread
+from app import create_app
+from models import DEFAULT_PROJECT, Message, Thread, db
 
 PREFIXES = pytest.mark.parametrize("prefix", ["", "/v1"], ids=["root", "v1"])
 EXAMPLES = Path(__file__).parent / "documentation_examples"
 MISSING = "thread_missing"
+Stored = tuple[Server, Flask]
 TEXT = {"type": "text", "text": "hello"}
 IMAGE_FILE = {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "low"}}
 IMAGE_URL = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
@@ -31,18 +34,28 @@ def sdk(server: Server) -> Iterator[OpenAI]:
         yield sdk
 
 
+@pytest.fixture(scope="module")
+def stored(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    """A server, and an app on the same file for what the API cannot do."""
+    folder = tmp_path_factory.mktemp("stored")
+    url = f"sqlite:///{shutil.copy(migrated, folder)}"
+    app = create_app({"DATABASE_URL": url})
+    with serving(folder / "log", DATABASE_URL=url) as server:
+        yield server, app
+    with app.app_context():
+        db.engine.dispose()
+
+
 @pytest.fixture
 def documented(
-    app: Flask,
-    database_url: str,
-    serve: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[str, str], dict[str, Any]]]:
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], dict[str, Any]]:
     """Run a documented example against a server that stores `thread_abc123`."""
+    server, app = stored
+    row = {"project": DEFAULT_PROJECT, "id": "thread_abc123", "created_at": 1}
     with app.app_context(), database.write() as connection:
-        stored = {"project": DEFAULT_PROJECT, "id": "thread_abc123", "created_at": 1}
-        texts = {"metadata_": "{}", "tool_resources": "{}"}
-        connection.execute(sa.insert(Thread).values(stored | texts))
+        connection.execute(sa.delete(Thread))
+        connection.execute(sa.insert(Thread).values(**row, metadata_="{}", tool_resources="{}"))
 
     def run(name: str, prefix: str) -> dict[str, Any]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.root_url + prefix)
@@ -52,16 +65,15 @@ def documented(
         return left
 
     monkeypatch.setenv("OPENAI_API_KEY", "any")
-    with serve(DATABASE_URL=database_url) as server:
-        yield run
+    return run
 
 
 @PREFIXES
-def test_the_documented_create_runs_verbatim(documented: Any, app: Flask, prefix: str) -> None:
+def test_the_documented_create_runs_verbatim(documented: Any, stored: Stored, prefix: str) -> None:
     thread = documented("create", prefix)["thread"]
-    stored = sa.select(Message.attachments).join(Thread).where(Thread.id == thread.id)
-    with app.app_context(), database.read() as connection:
-        attachments = connection.execute(stored).scalars().all()
+    statement = sa.select(Message.attachments).join(Thread).where(Thread.id == thread.id)
+    with stored[1].app_context(), database.read() as connection:
+        attachments = connection.execute(statement).scalars().all()
     assert attachments == ['[{"file_id":"file-abc123","tools":[{"type":"code_interpreter"}]}]']
 
 
