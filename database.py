@@ -36,7 +36,7 @@ QUEUE_SECONDS = 2.5
 BUSY_MILLISECONDS = 3000
 POOL_SECONDS = 5
 _FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
-_MEMORY_PREFIX = "threads-server-"
+_MEMORY_PREFIX = "threads-memory-"
 
 
 def prepare(settings: dict[str, Any]) -> dict[str, Any]:
@@ -174,10 +174,11 @@ class WriteQueue:
     @contextmanager
     def turn(self, seconds: float = QUEUE_SECONDS) -> Iterator[None]:
         """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
+        deadline = monotonic() + seconds
         if not self._turn.acquire(timeout=seconds):
             raise _busy()
         try:
-            lock = self._lock_file(seconds)
+            lock = self._lock_file(deadline)
             try:
                 yield
             finally:
@@ -185,12 +186,12 @@ class WriteQueue:
         finally:
             self._turn.release()
 
-    def _lock_file(self, seconds: float) -> int:
+    def _lock_file(self, deadline: float) -> int:
         lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _FileWait(lock).join_or_abandon(seconds)
+            _FileWait(lock).join_or_abandon(deadline)
         return lock
 
 
@@ -211,9 +212,9 @@ class _FileWait(threading.Thread):
             if self._abandoned:
                 os.close(self._lock)
 
-    def join_or_abandon(self, seconds: float) -> None:
+    def join_or_abandon(self, deadline: float) -> None:
         self.start()
-        if self._granted.wait(seconds):
+        if self._granted.wait(max(0.0, deadline - monotonic())):
             return
         with self._settled:
             self._abandoned = not self._granted.is_set()
@@ -236,13 +237,15 @@ def file_of(url: str) -> Path:
 def memory_url() -> str:
     """Make a private folder for a database that lives as long as this process; return its URL.
 
-    Folders left behind by processes that were killed are removed first.
+    Folders left behind by processes that were killed are removed first: the lock on a folder
+    ends with the last process of its server, and no folder has its name before it is locked.
     """
     home = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
     for folder in home.glob(f"{_MEMORY_PREFIX}*"):
-        if not Path(f"/proc/{folder.name.removeprefix(_MEMORY_PREFIX).partition('-')[0]}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_MEMORY_PREFIX}{os.getpid()}-", dir=home))
+        _remove_left(folder)
+    unlocked = Path(tempfile.mkdtemp(prefix=f".{_MEMORY_PREFIX}{os.getpid()}-", dir=home))
+    fcntl.flock(os.open(unlocked, os.O_RDONLY), fcntl.LOCK_EX)
+    folder = unlocked.rename(home / unlocked.name[1:])
     atexit.register(_remove_own, folder, os.getpid())
     return f"sqlite:///{folder}/threads.db"
 
@@ -252,9 +255,14 @@ def refuse_old_schema(url: str) -> None:
 
     Status 4 is gunicorn's APP_LOAD_ERROR: any other SystemExit is restarted for ever.
     """
-    if not is_current(url):
-        log.error("The database is not at schema %s: start with make run.", SCHEMA_REVISION)
-        raise SystemExit(4)
+    try:
+        if is_current(url):
+            return
+        reason = f"The database is not at schema {SCHEMA_REVISION}: start with make run."
+    except SystemExit as error:
+        reason = str(error.code)
+    log.error(reason)
+    raise SystemExit(4)
 
 
 def is_current(url: str) -> bool:
@@ -338,6 +346,16 @@ def _refusal(name: str) -> ApiError:
 def _busy() -> ApiError:
     message = "The database is busy; nothing was written. Try again in a second."
     return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
+
+
+def _remove_left(folder: Path) -> None:
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 def _remove_own(folder: Path, owner: int) -> None:

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import commands
 from app import create_app
 from config import ROOT
 from models import db
+
+GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 
 @pytest.fixture(scope="session")
@@ -76,21 +79,35 @@ class Server:
         defaults = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
         return OpenAI(base_url=self.base_url, **(defaults | options))
 
+    def workers(self) -> set[int]:
+        pid = self.process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
 
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition, ten seconds at most, and tell whether it came."""
+    deadline = time.monotonic() + 10
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return met
+
+
 @contextmanager
-def serving(log: Path, **settings: Any) -> Iterator[Server]:
-    """Run gunicorn as `make run` does, on a free port, with THREADS_ settings given bare."""
+def launched(
+    log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left."""
     given = {"BIND": "127.0.0.1:0", "DATABASE_URL": "memory", **settings}
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": str(value) for key, value in given.items()}
     with log.open("a") as stderr:
         process = subprocess.Popen(
-            [Path(sys.executable).parent / "gunicorn"],
-            cwd=ROOT,
+            command,
+            cwd=cwd,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -98,18 +115,43 @@ def serving(log: Path, **settings: Any) -> Iterator[Server]:
             start_new_session=True,
         )
     assert process.stdout is not None
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
+    """Wait for the ready line of a launched server."""
+    assert process.stdout is not None
     watchdog = threading.Timer(30, process.kill)
     watchdog.start()
     line = process.stdout.readline()
     watchdog.cancel()
     assert line, f"the server did not start:\n{log.read_text()}"
-    server = Server(process, json.loads(line), log)
-    try:
+    return Server(process, json.loads(line), log)
+
+
+@contextmanager
+def serving(log: Path, **settings: Any) -> Iterator[Server]:
+    """Run gunicorn as `make run` does, on a free port, and stop it in good order."""
+    with launched(log, **settings) as process:
+        server = await_ready(process, log)
         yield server
-    finally:
         if process.poll() is None:
             server.stop()
-        process.stdout.close()
+
+
+def refusal(log: Path, command: Sequence[str] = GUNICORN, **settings: Any) -> list[str]:
+    """Run a command that must refuse to start, and return what it says on stderr, line by line."""
+    with launched(log, command, **settings) as process:
+        assert process.wait(timeout=30) != 0
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+    return log.read_text().splitlines()
 
 
 @pytest.fixture(scope="module")

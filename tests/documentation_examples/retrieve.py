@@ -1,0 +1,5 @@
+from openai import OpenAI
+client = OpenAI()
+
+my_thread = client.beta.threads.retrieve("thread_abc123")
+print(my_thread)

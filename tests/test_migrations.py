@@ -1,0 +1,103 @@
+"""The schema: it is what the models say, and no upgrade loses or half-changes anything."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from conftest import launched, refusal
+from flask import Flask
+from flask.testing import FlaskClient
+
+import database
+from config import ROOT
+from models import SCHEMA_REVISION, Base
+
+FLASK = [sys.executable, "-m", "flask", "--app", "commands", "db", "upgrade", "--directory"]
+RECREATE = 'with op.batch_alter_table("threads", recreate="always") as table:\n        pass'
+HALF_WAY = 'op.drop_table("messages")\n    op.execute("SELECT * FROM missing")'
+ORPHAN = 'op.execute("DELETE FROM threads")'
+
+
+@pytest.fixture
+def stored(client: FlaskClient) -> str:
+    """The address of a thread with a message, in the database of `app`."""
+    body = {"messages": [{"role": "user", "content": "kept"}]}
+    return f"/threads/{client.post('/threads', json=body).json['id']}"
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, database_url: str) -> Callable[[str], int]:
+    """Run one more revision, with the given body, on the database of `app`."""
+
+    def run(body: str) -> int:
+        folder = tmp_path / "migrations"
+        shutil.copytree(ROOT / "migrations", folder)
+        (folder / "versions" / "next.py").write_text(
+            f"from alembic import op\nrevision = 'next'\ndown_revision = {SCHEMA_REVISION!r}\n"
+            f"def upgrade():\n    {body}\n"
+        )
+        command = [*FLASK, str(folder)]
+        with launched(tmp_path / "log", command, DATABASE_URL=database_url) as process:
+            return process.wait(timeout=30)
+
+    return run
+
+
+def rows_of(app: Flask, table: str) -> int:
+    with app.app_context(), database.read() as connection:
+        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+
+
+def revision_of(app: Flask) -> str:
+    with app.app_context(), database.read() as connection:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        return str(found.scalar_one())
+
+
+def test_an_upgraded_database_is_what_the_models_say(app: Flask) -> None:
+    with app.app_context(), database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_expected_revision_is_the_newest() -> None:
+    assert ScriptDirectory(str(ROOT / "migrations")).get_current_head() == SCHEMA_REVISION
+
+
+def test_an_upgrade_that_creates_threads_anew_keeps_their_messages(
+    app: Flask, stored: str, upgrade: Callable[[str], int]
+) -> None:
+    assert upgrade(RECREATE) == 0
+    assert revision_of(app) == "next"
+    assert (rows_of(app, "threads"), rows_of(app, "messages")) == (1, 1)
+
+
+@pytest.mark.parametrize("body", [HALF_WAY, ORPHAN], ids=["fails half-way", "leaves an orphan"])
+def test_an_upgrade_that_fails_changes_nothing(
+    app: Flask, stored: str, upgrade: Callable[[str], int], body: str
+) -> None:
+    assert upgrade(body) != 0
+    assert revision_of(app) == SCHEMA_REVISION
+    assert (rows_of(app, "threads"), rows_of(app, "messages")) == (1, 1)
+
+
+def test_a_database_of_a_newer_version_is_refused_with_one_line(
+    app: Flask, database_url: str, tmp_path: Path
+) -> None:
+    with app.app_context(), database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    lines = refusal(tmp_path / "log", DATABASE_URL=database_url)
+    assert lines == [f"The database has schema 9999; this version knows {SCHEMA_REVISION}: update."]
+    assert revision_of(app) == "9999"
+
+
+def test_a_file_that_is_no_database_is_refused_with_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database\n" * 100)
+    lines = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{path}")
+    assert lines == [f"The database {path} cannot be read: file is not a database."]
+    assert path.read_text() == "not a database\n" * 100

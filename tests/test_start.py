@@ -1,0 +1,177 @@
+"""Starting and stopping, as `make run` does it: what is printed, refused, made and left behind."""
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, await_ready, launched, refusal, serving, until
+from flask import Flask
+from openai import OpenAI
+
+import database
+from config import ROOT
+
+MAKE_RUN = ["make", "-s", "run"]
+SHARED_MEMORY = Path("/dev/shm")
+NOT_COPIED = (".venv", ".git", "tests", "instance", "__pycache__", ".*_cache")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Server]:
+    """A server that `make run` started; its process is make, its pid the server's."""
+    with launched(tmp_path / "log", MAKE_RUN) as process:
+        server = await_ready(process, tmp_path / "log")
+        yield server
+        if process.poll() is None:
+            os.kill(server.ready["pid"], signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def folders_of(server: Server) -> list[Path]:
+    return list(SHARED_MEMORY.glob(f"*-{server.ready['pid']}-*"))
+
+
+def create_thread(server: Server) -> str:
+    with server.sdk() as sdk:
+        return sdk.beta.threads.create().id
+
+
+def test_the_ready_line_is_all_that_stdout_ever_gets(made: Server) -> None:
+    create_thread(made)
+    os.kill(made.ready["pid"], signal.SIGTERM)
+    made.process.wait(timeout=30)
+    assert made.process.stdout is not None
+    assert made.process.stdout.read() == ""
+    assert made.ready["event"] == "ready"
+
+
+def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(made: Server) -> None:
+    create_thread(made)
+    assert folders_of(made)
+    os.kill(made.ready["pid"], signal.SIGTERM)
+    assert made.process.wait(timeout=30) == 0
+    assert not folders_of(made)
+
+
+def test_terminating_make_ends_the_server(made: Server) -> None:
+    made.process.send_signal(signal.SIGTERM)
+    made.process.wait(timeout=30)
+    assert not Path(f"/proc/{made.ready['pid']}").exists()
+    assert not folders_of(made)
+
+
+def test_the_start_after_a_kill_removes_what_was_left(made: Server, tmp_path: Path) -> None:
+    os.killpg(made.process.pid, signal.SIGKILL)
+    made.process.wait(timeout=30)
+    assert folders_of(made)
+    with serving(tmp_path / "next") as server:
+        assert create_thread(server)
+        assert not folders_of(made)
+
+
+def test_a_start_leaves_the_folder_of_a_running_server_alone(made: Server, tmp_path: Path) -> None:
+    with serving(tmp_path / "next"):
+        assert folders_of(made)
+    assert create_thread(made)
+
+
+def test_a_first_start_makes_a_private_instance_folder(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    shutil.copytree(ROOT, fresh, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    (fresh / ".venv").symlink_to(ROOT / ".venv")
+    url = f"sqlite:///{fresh / 'instance' / 'threads.db'}"
+    with launched(tmp_path / "log", MAKE_RUN, fresh, DATABASE_URL=url) as process:
+        create_thread(await_ready(process, tmp_path / "log"))
+        assert (fresh / "instance").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        lines = refusal(tmp_path / "log", BIND=bind)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"Cannot listen on {bind}: Address already in use.")
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+def test_a_bind_beyond_loopback_is_refused_with_one_line(tmp_path: Path, bind: str) -> None:
+    lines = refusal(tmp_path / "log", BIND=bind)
+    assert lines == [f"THREADS_BIND={bind} is not loopback: make an API key first."]
+
+
+def test_wrong_settings_are_named_all_in_one_line(tmp_path: Path) -> None:
+    wrong = {
+        "BIND": "8000",
+        "WORKERS": "none",
+        "WORKER_THREADS": "0",
+        "DURABILITY": "some",
+        "MAX_BODY_BYTES": "",
+        "DATABASE_URL": "mysql://host/db",
+    }
+    [line] = refusal(tmp_path / "log", **wrong)
+    assert all(f"THREADS_{name}" in line for name in wrong)
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_a_folder_that_cannot_hold_a_database_is_refused_with_one_line(
+    tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    lines = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path / folder / 'threads.db'}")
+    assert lines == [f"The database folder {tmp_path / folder} is missing or cannot be written."]
+
+
+def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:
+    lines = refusal(tmp_path / "log", MAKE_RUN, BIND="0.0.0.0:0")
+    assert [line for line in lines if not line.startswith("make")] == [
+        "THREADS_BIND=0.0.0.0:0 is not loopback: make an API key first."
+    ]
+
+
+def test_five_servers_that_start_at_once_share_one_new_database(tmp_path: Path) -> None:
+    log, url = tmp_path / "log", f"sqlite:///{tmp_path / 'threads.db'}"
+    with ExitStack() as stack:
+        processes = [stack.enter_context(launched(log, DATABASE_URL=url)) for _ in range(5)]
+        servers = [await_ready(process, log) for process in processes]
+        threads = [create_thread(server) for server in servers]
+        sdk: OpenAI = stack.enter_context(servers[0].sdk())
+        assert [sdk.beta.threads.retrieve(thread).id for thread in threads] == threads
+
+
+@pytest.mark.parametrize("revision", ["0000", "9999"], ids=["older", "newer"])
+def test_a_worker_that_finds_another_schema_stops_the_server(
+    app: Flask, database_url: str, serve: Callable[..., Any], revision: str
+) -> None:
+    with serve(DATABASE_URL=database_url) as server:
+        with app.app_context(), database.write() as connection:
+            statement = "UPDATE alembic_version SET version_num = ?"
+            connection.exec_driver_sql(statement, (revision,))
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
+        assert server.process.wait(timeout=30) == 4
+    lines = server.log.read_text().splitlines()
+    assert len([line for line in lines if line.startswith("The database ")]) == 1
+
+
+def test_a_killed_worker_is_replaced(serve: Callable[..., Any]) -> None:
+    with serve() as server, server.sdk(max_retries=5) as sdk:
+        thread = create_thread(server)
+        [worker] = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: server.workers() - {worker})
+        assert sdk.beta.threads.retrieve(thread).id == thread
+
+
+def test_a_reload_keeps_the_database_in_memory(serve: Callable[..., Any]) -> None:
+    with serve() as server, server.sdk() as sdk:
+        thread = create_thread(server)
+        before = server.workers()
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: server.workers().isdisjoint(before))
+        assert sdk.beta.threads.retrieve(thread).id == thread
