@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from flask import request
+from flask import current_app, request
 from marshmallow import Schema
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from errors import ApiError
 from schemas import kind_of
@@ -42,14 +43,14 @@ def read_object() -> dict[str, Any]:
 
 
 def read_bytes() -> bytes:
-    """Return the whole body. Raises ApiError 400 when less arrives than was announced.
+    """Return the whole body. Raises ApiError 400 when less arrives than was announced, and 413.
 
     The server hands a body cut short on as if it were whole, and reports bad chunks by exceptions
     of its own; either leaves the connection unusable.
     """
     try:
         data = request.get_data(cache=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ClientDisconnected) as error:
         raise _cut_short() from error
     except Exception as error:
         if type(error).__module__.startswith("gunicorn."):
@@ -57,6 +58,8 @@ def read_bytes() -> bytes:
         raise
     if len(data) < (request.content_length or 0):
         raise _cut_short()
+    if len(data) > current_app.config["MAX_BODY_BYTES"]:
+        raise RequestEntityTooLarge
     return data
 
 
