@@ -25,8 +25,8 @@ def from_env() -> dict[str, Any]:
         "WORKER_THREADS": env.int("WORKER_THREADS", 4, validate=Range(1, 64)),
         "DURABILITY": env.str("DURABILITY", "full", validate=OneOf(["full", "normal"])),
         "MAX_BODY_BYTES": env.int("MAX_BODY_BYTES", 16_777_216, validate=Range(1024, 1 << 30)),
-        "CORS_ORIGINS": env.list("CORS_ORIGINS", []),
-        "TRUSTED_HOSTS": env.list("TRUSTED_HOSTS", []),
+        "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "")),
+        "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
     }
     env.seal()
     return settings
@@ -48,6 +48,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _words(text: str) -> list[str]:
+    """Split at commas and spaces; neither an origin nor a host holds one."""
+    return text.replace(",", " ").split()
 
 
 def _database_url(url: str) -> None:
