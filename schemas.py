@@ -19,6 +19,8 @@ MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_ATTACHMENTS = 10
 MAX_ID_CHARACTERS = 64
 STORABLE = "^[^\\u0000]*$"
+HTTP_URL = "^https?://[^\\u0000-\\u0020\\u007f]+$"
+"""No `\\s` in it: Python, JavaScript and Rust disagree on what that holds beyond ASCII."""
 
 _KINDS = {
     bool: "a boolean",
@@ -31,7 +33,7 @@ _KINDS = {
 }
 _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
 _UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
-_HTTP_URL = re.compile(r"https?://[^\s\0]+")
+_HTTP_URL = re.compile(HTTP_URL)
 
 
 def kind_of(value: Any) -> str:
@@ -136,7 +138,7 @@ class Url(Text):
         return text
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": "^https?://[^\\s\\u0000]+$"}
+        return {"type": "string", "pattern": HTTP_URL}
 
 
 class FileId(Text):
