@@ -443,3 +443,34 @@ def test_a_request_after_a_body_cut_short_gets_a_fresh_connection(server: Server
     connection.request("GET", "/healthz")
     assert connection.getresponse().status == 200
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/v1/threads/thread_unknown", 404),
+        ("POST", "/v1/threads/new", 400),
+        ("PUT", "/v1/threads", 405),
+        ("POST", "/nowhere", 404),
+        ("GET", "/healthz", 200),
+    ],
+)
+def test_a_body_that_nobody_reads_does_not_disturb_the_next_request(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    connection = http.client.HTTPConnection(*server.address, timeout=20)
+    connection.request(method, path, body=b"GET /evil HTTP/1.1\r\n\r\n" * 10)
+    response = connection.getresponse()
+    response.read()
+    assert response.status == status
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read() == b'{"status":"ok"}'
+    connection.close()
+
+
+@pytest.mark.parametrize("depth", [900, 990, 5_000, 1_000_000])
+def test_deep_nesting_is_400_in_a_worker_thread(exchange: Exchange, depth: int) -> None:
+    body = b'{"metadata":{"\\u0041":' + b"[" * depth + b"]" * depth + b"}}"
+    status, answer = exchange(f"Content-Length: {len(body)}\r\n", body)
+    assert status == 400
+    assert answer["error"]["code"] in ("invalid_json", "invalid_type")

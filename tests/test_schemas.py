@@ -294,6 +294,8 @@ CREATE_ONLY = [
             "data:image/png;base64,AA==",
             "https://a.example/a b",
             "https://a.example\n",
+            "https://a.example/\u001f",
+            "https://a.example/\u007f",
         ]
     ],
     (
@@ -420,6 +422,7 @@ def test_a_fault_is_refused_with_its_own_words(
                 "33-messages": {"messages": [USER] * 33},
                 "256000-characters": message(content="💾" * 256_000),
                 "256000-character-part": part(type="text", text="é" * 256_000),
+                "url-beyond-ascii": image_url(url="https://a.example/é\u0085\u2028"),
                 "11-parts": message(content=[{"type": "text", "text": "x"}] * 11),
                 "blank-content": message(content=" \n"),
                 "10-attachments": message(attachments=[FILE] * 10),
