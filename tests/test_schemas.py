@@ -468,7 +468,7 @@ def test_a_value_at_its_limit_is_accepted(client: FlaskClient, operation: str, b
             unknown(f"{MESSAGE}.a"),
             id="nested-unknown-before-a-bound",
         ),
-        pytest.param({"b": 1, "a": 1, "c": 1}, unknown("a"), id="unknown-by-name"),
+        pytest.param(dict.fromkeys("hgfedcba", 1), unknown("a"), id="unknown-by-name"),
         pytest.param(
             {"metadata": 1, "tool_resources": 1, "messages": 1},
             wrong_type("messages", "an array", "an integer"),
