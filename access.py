@@ -36,7 +36,13 @@ _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_")
 
 
 def init_app(app: Flask) -> None:
-    """Check every request before its view, and put the standard headers on every answer."""
+    """Check every request before its view, and put the standard headers on every answer.
+
+    THREADS_TRUSTED_HOSTS is taken out of Flask's setting of that name, which refuses every other
+    host, this machine's included.
+    """
+    app.extensions["trusted_hosts"] = tuple(host.lower() for host in app.config["TRUSTED_HOSTS"])
+    app.config["TRUSTED_HOSTS"] = None
     app.before_request(_begin)
     app.after_request(_finish)
 
@@ -135,7 +141,8 @@ def _require_beta(header: str | None) -> None:
 def _guard_open_mode() -> None:
     """Refuse what a proxy or a foreign web page sends: without keys only this machine may call."""
     headers = request.headers
-    if not _is_trusted_host(headers.get("Host", ""), tuple(current_app.config["TRUSTED_HOSTS"])):
+    trusted = current_app.extensions["trusted_hosts"]
+    if not _is_trusted_host(headers.get("Host", "").lower(), trusted):
         raise ApiError(
             400,
             "This Host is not served: without API keys it must be localhost or a loopback address, "

@@ -18,7 +18,8 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config.update(config.from_env() | dict(settings or {}))
     app.config.update(database.prepare(dict(app.config)))
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"]
+    # One byte more than is allowed: Werkzeug ends a chunked body at its limit without a word.
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1
     app.url_map.merge_slashes = False
     database.init_app(app)
     errors.init_app(app)

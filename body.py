@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from flask import g, request
+from flask import current_app, g, request
 from marshmallow import Schema
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from errors import ApiError
 from schemas import kind_of
@@ -65,7 +66,7 @@ def read_object() -> dict[str, Any]:
 
 
 def read_bytes() -> bytes:
-    """Return the whole body; it is read once. Raises ApiError 400 when it is cut short.
+    """Return the whole body; it is read once. Raises ApiError 400 when it is cut short, and 413.
 
     The server hands a body cut short on as if it were whole, and reports bad chunks by exceptions
     of its own; either leaves the connection unusable.
@@ -74,7 +75,7 @@ def read_bytes() -> bytes:
         return bytes(g.body)
     try:
         data = request.get_data(cache=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ClientDisconnected) as error:
         raise _cut_short() from error
     except Exception as error:
         if type(error).__module__.startswith("gunicorn."):
@@ -82,6 +83,8 @@ def read_bytes() -> bytes:
         raise
     if len(data) < (request.content_length or 0):
         raise _cut_short()
+    if len(data) > current_app.config["MAX_BODY_BYTES"]:
+        raise RequestEntityTooLarge
     g.body = data
     return data
 

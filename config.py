@@ -30,8 +30,8 @@ def from_env() -> dict[str, Any]:
         "MOCK": env.str("MOCK", "auto", validate=OneOf(["auto", "on", "off"])),
         "SEED": env.str("SEED", ""),
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
-        "CORS_ORIGINS": env.list("CORS_ORIGINS", []),
-        "TRUSTED_HOSTS": env.list("TRUSTED_HOSTS", []),
+        "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "")),
+        "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
     }
     env.seal()
     if settings["MOCK"] == "on" and (settings["WORKERS"] or 1) > 1:
@@ -55,6 +55,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _words(text: str) -> list[str]:
+    """Split at commas and spaces; neither an origin nor a host holds one."""
+    return text.replace(",", " ").split()
 
 
 def _database_url(url: str) -> None:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from werkzeug.wrappers import Response
 
 PARAM = "\0"
+_SHOWN_CHARACTERS = 1000
 _RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
 
 
@@ -73,10 +74,16 @@ def _rank(found: tuple[str, Fault]) -> tuple[int, str]:
 def _walk(node: Any, path: str) -> Iterator[tuple[str, Fault]]:
     if isinstance(node, dict):
         for key, below in node.items():
-            step = f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
-            yield from _walk(below, path + step)
+            yield from _walk(below, path + _step(key, path))
     else:
         yield from ((path, fault) for fault in node)
+
+
+def _step(key: int | str, path: str) -> str:
+    if isinstance(key, int):
+        return f"[{key}]"
+    shown = key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}..."
+    return f".{shown}" if path else shown
 
 
 def _answer_validation(error: ValidationError) -> Response:

@@ -23,6 +23,8 @@ MAX_SECONDS = 2**53 - 1
 MAX_DELAY_MILLISECONDS = 60_000
 STORABLE = "^[^\\u0000]*$"
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
+HTTP_URL = "^https?://[^\\u0000-\\u0020\\u007f]+$"
+"""No `\\s` in it: Python, JavaScript and Rust disagree on what that holds beyond ASCII."""
 
 _KINDS = {
     bool: "a boolean",
@@ -37,7 +39,7 @@ _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{P
 _UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
 PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DIGITS = re.compile(r"-?[0-9]{1,400}", re.ASCII)
-_HTTP_URL = re.compile(r"https?://[^\s\0]+")
+_HTTP_URL = re.compile(HTTP_URL)
 
 
 def kind_of(value: Any) -> str:
@@ -143,7 +145,7 @@ class Url(Text):
         return text
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": "^https?://[^\\s\\u0000]+$"}
+        return {"type": "string", "pattern": HTTP_URL}
 
 
 class FileId(Text):

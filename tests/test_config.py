@@ -1,0 +1,147 @@
+"""The THREADS_… variables: defaults, good values, and refusals that name every wrong one."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from environs import EnvValidationError
+
+import config
+
+ROOT = Path(config.__file__).parent
+DEFAULTS = {
+    "DATABASE_URL": f"sqlite:///{ROOT}/instance/threads.db",
+    "BIND": "127.0.0.1:8000",
+    "WORKERS": 1,
+    "WORKER_THREADS": 4,
+    "DURABILITY": "full",
+    "MAX_BODY_BYTES": 16_777_216,
+    "CORS_ORIGINS": [],
+    "TRUSTED_HOSTS": [],
+}
+TWO_ORIGINS = ["https://a.example", "https://b.example"]
+GOOD = [
+    ("DATABASE_URL", "memory", "memory"),
+    ("DATABASE_URL", "sqlite:////srv/threads.db", "sqlite:////srv/threads.db"),
+    ("BIND", "127.0.0.1:0", "127.0.0.1:0"),
+    ("BIND", "localhost:65535", "localhost:65535"),
+    ("BIND", "[::1]:8000", "[::1]:8000"),
+    ("WORKERS", "1", 1),
+    ("WORKERS", "64", 64),
+    ("WORKER_THREADS", "1", 1),
+    ("WORKER_THREADS", "64", 64),
+    ("DURABILITY", "full", "full"),
+    ("DURABILITY", "normal", "normal"),
+    ("MAX_BODY_BYTES", "1024", 1024),
+    ("MAX_BODY_BYTES", "1073741824", 1 << 30),
+    ("CORS_ORIGINS", "https://a.example", ["https://a.example"]),
+    ("CORS_ORIGINS", "https://a.example,https://b.example", TWO_ORIGINS),
+    ("CORS_ORIGINS", " https://a.example ,, https://b.example,", TWO_ORIGINS),
+    ("CORS_ORIGINS", "https://a.example, https://b.example", TWO_ORIGINS),
+    ("CORS_ORIGINS", "", []),
+    ("TRUSTED_HOSTS", "box.lan,192.168.1.5", ["box.lan", "192.168.1.5"]),
+    ("TRUSTED_HOSTS", "box.lan,", ["box.lan"]),
+    ("TRUSTED_HOSTS", "", []),
+]
+BAD = {
+    "DATABASE_URL": [
+        "",
+        "threads.db",
+        "sqlite://",
+        "sqlite:///relative.db",
+        "sqlite:////",
+        "sqlite:///:memory:",
+        "postgresql://localhost/threads",
+        "mysql://localhost/threads",
+        "Memory",
+    ],
+    "BIND": [
+        "",
+        "8000",
+        ":8000",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:-1",
+        "127.0.0.1:65536",
+        "127.0.0.1:٨",
+        "unix:/tmp/socket",
+    ],
+    "WORKERS": ["", "0", "-1", "65", "two", "1.5", "1e1"],
+    "WORKER_THREADS": ["", "0", "-1", "65", "four", "4.0"],
+    "DURABILITY": ["", "off", "FULL", "extra"],
+    "MAX_BODY_BYTES": ["", "0", "1023", "1073741825", "16MB", "-1"],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("THREADS_"):
+            monkeypatch.delenv(name)
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> dict[str, Any]:
+    for name, value in given.items():
+        monkeypatch.setenv(f"THREADS_{name}", value)
+    return config.from_env()
+
+
+def test_every_setting_has_its_default() -> None:
+    assert config.from_env() == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "given", "value"), GOOD)
+def test_a_good_value_changes_its_setting_only(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, value: Any
+) -> None:
+    assert settings(monkeypatch, **{name: given}) == DEFAULTS | {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [(name, given) for name, values in BAD.items() for given in values]
+)
+def test_a_wrong_value_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str
+) -> None:
+    with pytest.raises(EnvValidationError) as refusal:
+        settings(monkeypatch, **{name: given})
+    assert list(refusal.value.error_messages) == [f"THREADS_{name}"]
+
+
+def test_all_wrong_values_are_named_in_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EnvValidationError) as refusal:
+        settings(monkeypatch, **{name: values[1] for name, values in BAD.items()})
+    assert set(refusal.value.error_messages) == {f"THREADS_{name}" for name in BAD}
+    assert all(f"THREADS_{name}" in str(refusal.value) for name in BAD)
+
+
+def test_a_variable_without_the_prefix_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", "9")
+    monkeypatch.setenv("DATABASE_URL", "memory")
+    assert config.from_env() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("bind", "parts"),
+    [
+        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(bind: str, parts: tuple[str, int]) -> None:
+    assert config.address(bind) == parts
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.0.1", "::1"])
+def test_a_loopback_name_or_address_is_loopback(host: str) -> None:
+    assert config.is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "::", "10.0.0.1", "localhost.example", "127.1", "2130706433", "[::1]"]
+)
+def test_any_other_host_is_not_loopback(host: str) -> None:
+    assert not config.is_loopback(host)
