@@ -104,7 +104,8 @@ def _describe_operation(operation: Operation) -> dict[str, Any]:
         },
     }
     if operation.body:
-        described["requestBody"] = {"content": _json(operation.body)}
+        needed = any(field.required for field in operation.body().fields.values())
+        described["requestBody"] = {"required": needed, "content": _json(operation.body)}
     return described
 
 

@@ -72,7 +72,8 @@ def wrong_prefix(value: str, prefix: str) -> Fault:
 
 
 def _shown(value: str) -> str:
-    return value if len(value) <= 200 else f"{value[:200]}..."
+    shown = value.replace(PARAM, "\ufffd")
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _too_long(maximum: int, length: int) -> Fault:

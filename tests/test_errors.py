@@ -125,7 +125,7 @@ def test_an_unknown_url_is_404(client: FlaskClient, method: str, path: str) -> N
     [
         ("/v1/threads/thread_a", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
         ("/threads/thread_a", {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}),
-        ("/v1/threads", {"POST", "OPTIONS"}),
+        ("/v1/threads", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("/healthz", {"GET", "HEAD", "OPTIONS"}),
     ],
 )

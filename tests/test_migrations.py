@@ -61,7 +61,10 @@ def revision_of(app: Flask) -> str:
 
 def test_an_upgraded_database_is_what_the_models_say(app: Flask) -> None:
     with app.app_context(), database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        # The tables behind the full-text search are SQLite's own.
+        options = {"include_name": lambda name, *_: not (name or "").startswith("message_text")}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_the_expected_revision_is_the_newest() -> None:

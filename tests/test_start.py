@@ -102,7 +102,7 @@ def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_a_bind_beyond_loopback_is_refused_with_one_line(tmp_path: Path, bind: str) -> None:
     lines = refusal(tmp_path / "log", BIND=bind)
-    assert lines == [f"THREADS_BIND={bind} is not loopback: make an API key first."]
+    assert lines == [f"THREADS_BIND={bind} is not loopback: make an API key first (flask keys create)."]
 
 
 def test_wrong_settings_are_named_all_in_one_line(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_hold_a_database_is_refused_with_one_line(
 def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:
     lines = refusal(tmp_path / "log", MAKE_RUN, BIND="0.0.0.0:0")
     assert [line for line in lines if not line.startswith("make")] == [
-        "THREADS_BIND=0.0.0.0:0 is not loopback: make an API key first."
+        "THREADS_BIND=0.0.0.0:0 is not loopback: make an API key first (flask keys create)."
     ]
 
 

@@ -429,12 +429,12 @@ def test_a_deleted_thread_is_404(client: FlaskClient, method: str) -> None:
         ("run_abc", "run_abc"),
         ("Thread_abc", "Thread_abc"),
         ("%20thread_abc", " thread_abc"),
-        ("%00", "\0"),
+        ("%00", "\ufffd"),
         ("%FF", "\ufffd"),
         ("%ED%A0%80", "\ufffd\ufffd\ufffd"),
         ("%D0%B6", "ж"),
         ("..", ".."),
-        pytest.param("x" * 4000, "x" * 4000, id="4000-characters"),
+        pytest.param("x" * 4000, "x" * 200 + "...", id="4000-characters"),
     ],
 )
 def test_an_id_with_another_prefix_is_400(
