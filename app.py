@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask
+from flask_cors import CORS
 
 import access
 import config
@@ -26,4 +27,17 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     keys.init_app(app)
     access.init_app(app)
     routes.init_app(app)
+    if app.config["CORS_ORIGINS"]:
+        _let_pages_call(app)
     return app
+
+
+def _let_pages_call(app: Flask) -> None:
+    """Let the pages of THREADS_CORS_ORIGINS call the API with whatever headers their SDK sends."""
+    CORS(
+        app,
+        resources=r"/(v1/)?threads.*",
+        origins=app.config["CORS_ORIGINS"],
+        expose_headers=["x-request-id", "openai-processing-ms", "x-should-retry", "Retry-After"],
+        max_age=600,
+    )

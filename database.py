@@ -35,6 +35,8 @@ log = logging.getLogger("threads")
 QUEUE_SECONDS = 2.5
 BUSY_MILLISECONDS = 3000
 POOL_SECONDS = 5
+DISK_FLOOR_BYTES = 64 << 20
+WAL_LIMIT_BYTES = 256 << 20
 _FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 _MEMORY_PREFIX = "threads-memory-"
 
@@ -66,8 +68,12 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-    durability = app.config["DURABILITY"]
-    sa.event.listen(engine, "connect", lambda dbapi, _: _on_connect(dbapi, durability))
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(dbapi: Any, _: Any) -> None:
+        _on_connect(dbapi, app.config["DURABILITY"])
+        app.extensions.setdefault("database_identity", _identity(str(engine.url)))
+
     sa.event.listen(engine, "begin", _on_begin)
     app.extensions["read_engine"] = engine.execution_options(begin=None)
     app.extensions["snapshot_engine"] = engine.execution_options(begin="BEGIN")
@@ -101,8 +107,46 @@ def write(wait: bool = True) -> Iterator[sa.Connection]:
     extensions = current_app.extensions
     queue: WriteQueue = extensions["write_queue"]
     seconds = QUEUE_SECONDS if wait else 0
+    if not _is_same_file():
+        raise _unavailable()
     with queue.turn(seconds), _refusals(), extensions["write_engine"].begin() as connection:
         yield connection
+
+
+def health() -> dict[str, bool]:
+    """Tell what of the database is as it must be; nothing is written to find out."""
+    path = file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    wal = Path(f"{path}-wal")
+    return {
+        "schema": _has_schema(),
+        "file": _is_same_file(),
+        "disk": shutil.disk_usage(path.parent).free >= DISK_FLOOR_BYTES,
+        "wal": not wal.exists() or wal.stat().st_size <= WAL_LIMIT_BYTES,
+    }
+
+
+def _has_schema() -> bool:
+    try:
+        with read() as connection:
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    except ApiError:
+        return False
+    return bool(found == SCHEMA_REVISION)
+
+
+def _is_same_file() -> bool:
+    """Tell whether the path still names the file that was opened: writes to another are lost."""
+    found = _identity(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    opened: tuple[int, int] | None = current_app.extensions.get("database_identity", found)
+    return found == opened
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file_of(url))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_memory(app: Flask) -> bool:
@@ -235,7 +279,12 @@ def file_of(url: str) -> Path:
 
 
 def memory_url() -> str:
-    """Make a private folder for a database that lives as long as this process; return its URL.
+    """Return the URL of a new database that lives as long as this process."""
+    return f"sqlite:///{private_folder()}/threads.db"
+
+
+def private_folder() -> Path:
+    """Make a folder, in memory where there is some, that is gone with this process.
 
     Folders left behind by processes that were killed are removed first: the lock on a folder
     ends with the last process of its server, and no folder has its name before it is locked.
@@ -247,7 +296,7 @@ def memory_url() -> str:
     fcntl.flock(os.open(unlocked, os.O_RDONLY), fcntl.LOCK_EX)
     folder = unlocked.rename(home / unlocked.name[1:])
     atexit.register(_remove_own, folder, os.getpid())
-    return f"sqlite:///{folder}/threads.db"
+    return folder
 
 
 def refuse_old_schema(url: str) -> None:
@@ -341,6 +390,11 @@ def _refusal(name: str) -> ApiError:
         return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
     message = "The database failed; whether the change was stored is unknown. See the server's log."
     return ApiError(500, message, headers={"x-should-retry": "false"})
+
+
+def _unavailable() -> ApiError:
+    message = "The database cannot be used; nothing was written. The server's log has the cause."
+    return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
 
 
 def _busy() -> ApiError:

@@ -14,6 +14,7 @@ from environs import EnvValidationError
 import database
 from config import address, from_env, is_loopback
 from errors import ApiError
+from logs import CONFIG
 
 try:
     _settings = from_env()
@@ -36,7 +37,7 @@ limit_request_line, limit_request_fields, limit_request_field_size = 4094, 60, 8
 forwarded_allow_ips = ""
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 control_socket_disable = True
-loglevel = "warning"
+logconfig_dict = CONFIG
 umask = 0o077
 
 _SNIPPET = """
@@ -54,6 +55,7 @@ def on_starting(server: Any) -> None:
     _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
     os.environ["THREADS_DATABASE_URL"] = prepared
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(database.private_folder())
     os.environ["THREADS_WORKERS"] = str(workers)
     if _settings["SEED"] or not database.is_current(prepared):
         _prepare_in_child()

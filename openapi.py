@@ -10,10 +10,13 @@ from marshmallow import Schema, missing
 
 import schemas
 from schemas import (
+    Clock,
     CopyThread,
     CreateMessage,
     CreateThread,
     ErrorResponse,
+    FaultRules,
+    IdSeed,
     ListMessages,
     ListThreads,
     MessageDeleted,
@@ -21,6 +24,7 @@ from schemas import (
     MessageObject,
     ModifyMessage,
     ModifyThread,
+    RequestFilter,
     ThreadDeleted,
     ThreadList,
     ThreadObject,
@@ -46,7 +50,7 @@ class Operation(NamedTuple):
     name: str
     summary: str
     body: type[Schema] | None
-    answer: type[Schema]
+    answer: type[Schema] | None
     query: type[Schema] | None = None
 
 
@@ -62,6 +66,23 @@ OPERATIONS = (
     Operation("get", _MESSAGE, "getMessage", "Retrieve a message", None, MessageObject),
     Operation("post", _MESSAGE, "modifyMessage", "Modify a message", ModifyMessage, MessageObject),
     Operation("delete", _MESSAGE, "deleteMessage", "Delete a message", None, MessageDeleted),
+)
+MOCK_OPERATIONS = (
+    Operation("post", "/_mock/reset", "resetMock", "Return to the seed", None, None),
+    Operation("post", "/_mock/seed", "seedMock", "Load JSON Lines", None, None),
+    Operation("post", "/_mock/snapshot", "takeSnapshot", "Remember everything", None, None),
+    Operation("post", "/_mock/restore", "restoreSnapshot", "Return to the snapshot", None, None),
+    Operation("get", "/_mock/faults", "getFaults", "Show the fault rules", None, None),
+    Operation("post", "/_mock/faults", "setFaults", "Set the fault rules", FaultRules, None),
+    Operation("delete", "/_mock/faults", "clearFaults", "Clear the fault rules", None, None),
+    Operation("get", "/_mock/requests", "getRequests", "Show the log", None, None, RequestFilter),
+    Operation("delete", "/_mock/requests", "clearRequests", "Clear the log", None, None),
+    Operation("put", "/_mock/ids", "seedIds", "Make ids repeat", IdSeed, None),
+    Operation("put", "/_mock/clock", "setClock", "Freeze or move the clock", Clock, None),
+)
+SERVICE_OPERATIONS = (
+    Operation("get", "/healthz", "isAlive", "Answer while the process lives", None, None),
+    Operation("get", "/readyz", "isReady", "Tell whether requests can be served", None, None),
 )
 
 
@@ -82,6 +103,9 @@ def document() -> bytes:
     spec.components.schema("ErrorResponse", schema=ErrorResponse)
     for operation in OPERATIONS:
         spec.path(operation.path, operations={operation.method: _describe_operation(operation)})
+    for operation in MOCK_OPERATIONS + SERVICE_OPERATIONS:
+        described = _describe_operation(operation) | {"servers": [{"url": "/"}]}
+        spec.path(operation.path, operations={operation.method: described})
     return orjson.dumps(spec.to_dict())
 
 
@@ -109,8 +133,8 @@ def _describe_operation(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _json(schema: type[Schema]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def _json(schema: type[Schema] | None) -> dict[str, Any]:
+    return {"application/json": {"schema": schema or {"type": "object"}}}
 
 
 def _path_parameter(name: str, prefix: str) -> dict[str, Any]:

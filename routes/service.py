@@ -5,6 +5,8 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Response, render_template, send_from_directory
 
+import database
+import metrics
 import openapi
 from wire import answer
 
@@ -20,6 +22,20 @@ _DOCS_POLICY = (
 def healthz() -> Response:
     """Answer while the process lives: no key, no database."""
     return answer({"status": "ok"})
+
+
+@bp.get("/readyz")
+def readyz() -> Response:
+    """Answer 200 when requests can be served, else 503 with what is wrong."""
+    checks = database.health()
+    response = answer({"status": "ok" if all(checks.values()) else "failing", "checks": checks})
+    response.status_code = 200 if all(checks.values()) else 503
+    return response
+
+
+@bp.get("/metrics")
+def prometheus() -> Response:
+    return Response(metrics.as_text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @bp.get("/openapi.json")

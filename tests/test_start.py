@@ -102,7 +102,8 @@ def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_a_bind_beyond_loopback_is_refused_with_one_line(tmp_path: Path, bind: str) -> None:
     lines = refusal(tmp_path / "log", BIND=bind)
-    assert lines == [f"THREADS_BIND={bind} is not loopback: make an API key first (flask keys create)."]
+    advice = "make an API key first (flask keys create)."
+    assert lines == [f"THREADS_BIND={bind} is not loopback: {advice}"]
 
 
 def test_wrong_settings_are_named_all_in_one_line(tmp_path: Path) -> None:
