@@ -157,7 +157,7 @@ def test_a_worker_that_finds_another_schema_stops_the_server(
             os.kill(worker, signal.SIGKILL)
         assert server.process.wait(timeout=30) == 4
     lines = server.log.read_text().splitlines()
-    assert len([line for line in lines if line.startswith("The database ")]) == 1
+    assert len([line for line in lines if '"message":"The database ' in line]) == 1
 
 
 def test_a_killed_worker_is_replaced(serve: Callable[..., Any]) -> None:
