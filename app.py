@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Flask
 from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import access
 import config
@@ -22,6 +23,8 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     # One byte more than is allowed: Werkzeug ends a chunked body at its limit without a word.
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1
     app.url_map.merge_slashes = False
+    if proxies := app.config["TRUSTED_PROXIES"]:
+        app.wsgi_app = ProxyFix(app.wsgi_app, proxies, proxies, 0, 0, 0)  # type: ignore[method-assign]
     database.init_app(app)
     errors.init_app(app)
     keys.init_app(app)

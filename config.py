@@ -31,6 +31,7 @@ def from_env() -> dict[str, Any]:
         "SEED": env.str("SEED", ""),
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
         "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "")),
+        "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),
         "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
     }
     env.seal()

@@ -26,6 +26,7 @@ if _settings["WORKERS"] is None:
     _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
 _host, _port = address(_settings["BIND"])
 _READ_SECONDS, _SEND_SECONDS = 10, 30
+_SYSTEMD_SOCKET = 3
 
 wsgi_app = "app:create_app()"
 bind = _settings["BIND"]
@@ -35,6 +36,7 @@ threads = _settings["WORKER_THREADS"]
 timeout, graceful_timeout, keepalive = 60, 25, 15
 limit_request_line, limit_request_fields, limit_request_field_size = 4094, 60, 8190
 forwarded_allow_ips = ""
+header_map = "refuse"
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 control_socket_disable = True
 logconfig_dict = CONFIG
@@ -50,9 +52,14 @@ Threads server at {url}
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
-    if not (_keyed or is_loopback(_host)):
-        sys.exit(f"THREADS_BIND={bind} is not loopback: make an API key first (flask keys create).")
-    _try_port()
+    handed_on = _socket_of_systemd()
+    where = handed_on or bind
+    if not (_keyed or is_loopback(address(where)[0])):
+        sys.exit(
+            f"THREADS_BIND={where} is not loopback: make an API key first (flask keys create)."
+        )
+    if not handed_on:
+        _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
     os.environ["THREADS_DATABASE_URL"] = prepared
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(database.private_folder())
@@ -69,10 +76,16 @@ def when_ready(server: Any) -> None:
         (socket.SO_SNDTIMEO, _SEND_SECONDS),
     ):
         listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    url = f"http://{_name_of(listener)}/v1"
     print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
     print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
+
+
+def _name_of(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def post_worker_init(worker: Any) -> None:
@@ -99,6 +112,15 @@ def _prepare_in_child() -> None:
             os._exit(status)
     if os.waitpid(child, 0)[1]:
         sys.exit("The database could not be prepared; the lines above say why.")
+
+
+def _socket_of_systemd() -> str | None:
+    """Return the address of the socket that systemd hands on, if it does."""
+    if not os.environ.get("LISTEN_FDS"):
+        return None
+    with socket.socket(fileno=os.dup(_SYSTEMD_SOCKET)) as listener:
+        name = _name_of(listener)
+    return f"{name}:0" if name.startswith("unix:") else name
 
 
 def _try_port() -> None:

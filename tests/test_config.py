@@ -20,6 +20,7 @@ DEFAULTS = {
     "MOCK": "auto",
     "SEED": "",
     "REQUIRE_BETA": False,
+    "TRUSTED_PROXIES": 0,
     "CORS_ORIGINS": [],
     "TRUSTED_HOSTS": [],
 }
@@ -42,6 +43,7 @@ GOOD = [
     ("MOCK", "off", "off"),
     ("SEED", "/srv/seed.jsonl", "/srv/seed.jsonl"),
     ("REQUIRE_BETA", "on", True),
+    ("TRUSTED_PROXIES", "1", 1),
     ("CORS_ORIGINS", "https://a.example", ["https://a.example"]),
     ("CORS_ORIGINS", "https://a.example,https://b.example", TWO_ORIGINS),
     ("CORS_ORIGINS", " https://a.example ,, https://b.example,", TWO_ORIGINS),
