@@ -5,6 +5,7 @@ its place in time; `seq` for the messages of a thread, so that clock jumps chang
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ _HAS_MATCH = sa.text(
     " ON message_text.rowid = messages.seq"
     " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q)"
 )
+_SEARCHES = {"rare": _IN_MATCHES, "common": _HAS_MATCH}
 
 
 class Page(NamedTuple):
@@ -40,19 +42,30 @@ class Page(NamedTuple):
     has_more: bool
 
 
+class _Shape(NamedTuple):
+    """What a list query asks, without its values: each shape is built into SQL once."""
+
+    ascending: bool
+    after: bool
+    before: bool
+    filters: tuple[str, ...] = ()
+    pairs: int = 0
+    search: str = ""
+
+    @property
+    def backwards(self) -> bool:
+        """`before` alone asks for the page that ends right before the cursor."""
+        return self.before and not self.after
+
+
 def list_messages(
     connection: sa.Connection, project: str, thread_seq: int, query: dict[str, Any]
 ) -> Page:
     """Return a page of MESSAGE_COLUMNS. Raises ApiError 400 for an unknown cursor."""
-    statement = sa.select(*MESSAGE_COLUMNS).where(Message.thread_seq == thread_seq)
-    if "run_id" in query:
-        statement = statement.where(Message.run_id == query["run_id"])
-
-    def find(cursor: str) -> Selected:
-        return sa.select(Message.seq).where(Message.thread_seq == thread_seq, Message.id == cursor)
-
-    places = _places(connection, query, project, thread_seq, find)
-    return _page(connection, statement, (Message.seq,), query, places)
+    shape = _shape(query, ("run_id",))
+    values = _values(query, shape) | {"project": project, "thread_seq": thread_seq}
+    values |= _places(connection, query, values, "message")
+    return _page(connection, _messages_statement(shape), shape, values)
 
 
 def list_threads(connection: sa.Connection, project: str, query: dict[str, Any]) -> Page:
@@ -60,21 +73,15 @@ def list_threads(connection: sa.Connection, project: str, query: dict[str, Any])
 
     Raises ApiError 400 for an unknown cursor, or for a search that takes over SEARCH_SECONDS.
     """
-
-    def find(cursor: str) -> Selected:
-        of_thread = (Thread.project == project, Thread.id == cursor)
-        return sa.select(Thread.created_at, Thread.seq).where(*of_thread)
-
-    places = _places(connection, query, project, 0, find)
+    shape = _shape(query, ("created_after", "created_before"))
+    values = _values(query, shape) | {"project": project, "thread_seq": 0}
+    values |= _places(connection, query, values, "thread")
     if "q" not in query:
-        return _page(connection, *_filtered(project, query), query, places)
-    expression = match_expression(query["q"])
+        return _page(connection, _threads_statement(shape), shape, values)
+    values["q"] = match_expression(query["q"])
     with database.time_limit(connection, SEARCH_SECONDS):
-        rare = _is_rare(connection, expression)
-        statement, place = _filtered(project, query, by_matches=rare)
-        condition = _IN_MATCHES if rare else _HAS_MATCH
-        statement = statement.where(condition.bindparams(q=expression))
-        return _page(connection, statement, place, query, places)
+        shape = shape._replace(search=_way_to_search(connection, values["q"]))
+        return _page(connection, _threads_statement(shape), shape, values)
 
 
 def match_expression(q: str) -> str:
@@ -90,45 +97,68 @@ def match_expression(q: str) -> str:
     return " ".join(f'"{phrase}"' for phrase in phrases)
 
 
-def _is_rare(connection: sa.Connection, expression: str) -> bool:
+def _way_to_search(connection: sa.Connection, expression: str) -> str:
     """Tell how to search: few matches are collected and sorted; with many, threads are walked
     newest first until a page is full. Neither reads the whole table."""
     bounds = {"q": expression, "most": _RARE_MATCHES}
     count: int = connection.execute(_MATCH_COUNT, bounds).scalar_one()
-    return count < _RARE_MATCHES
+    return "rare" if count < _RARE_MATCHES else "common"
 
 
-def _filtered(
-    project: str, query: dict[str, Any], by_matches: bool = False
-) -> tuple[Selected, Sequence[Any]]:
-    """Return the SELECT with its filters, and the columns that order it.
+def _shape(query: dict[str, Any], filters: tuple[str, ...]) -> _Shape:
+    given = tuple(name for name in filters if name in query)
+    pairs = len(query.get("metadata") or ())
+    return _Shape(query["order"] == "asc", "after" in query, "before" in query, given, pairs)
+
+
+def _values(query: dict[str, Any], shape: _Shape) -> dict[str, Any]:
+    values = {"limit": query["limit"] + 1} | {name: query[name] for name in shape.filters}
+    for number, (key, value) in enumerate((query.get("metadata") or {}).items()):
+        values |= {f"key{number}": key, f"value{number}": value}
+    return values
+
+
+@lru_cache(maxsize=64)
+def _messages_statement(shape: _Shape) -> Selected:
+    statement = sa.select(*MESSAGE_COLUMNS).where(Message.thread_seq == _given("thread_seq"))
+    if "run_id" in shape.filters:
+        statement = statement.where(Message.run_id == _given("run_id"))
+    return _paged(statement, (Message.seq,), shape)
+
+
+@lru_cache(maxsize=256)
+def _threads_statement(shape: _Shape) -> Selected:
+    """Build the SELECT of one shape.
 
     The first metadata pair drives, for its stretch of the index is in list order already; but
     where matches drive, SQLite must be kept from walking an index of threads instead.
     """
     statement = sa.select(*THREAD_COLUMNS, Thread.seq)
     place: Sequence[Any] = (Thread.created_at, Thread.seq)
-    pairs = list((query.get("metadata") or {}).items())
-    if by_matches:
-        statement = statement.where(sa.literal_column("+threads.project") == project)
+    pairs = [has_pair(_given("project"), *_pair(number)) for number in range(shape.pairs)]
+    if shape.search == "rare":
+        statement = statement.where(sa.literal_column("+threads.project") == _given("project"))
     elif pairs:
         index = aliased(ThreadMetadata)
         statement = statement.join(index, index.thread_seq == Thread.seq)
-        statement = statement.where(index.project == project)
-        statement = statement.where(index.key == pairs[0][0], index.value == pairs[0][1])
+        statement = statement.where(
+            index.project == _given("project"),
+            index.key == _given("key0"),
+            index.value == _given("value0"),
+        )
         place = (index.created_at, index.thread_seq)
         del pairs[0]
     else:
-        statement = statement.where(Thread.project == project)
-    statement = statement.where(*(has_pair(project, key, value) for key, value in pairs))
-    if "created_after" in query:
-        statement = statement.where(place[0] > query["created_after"])
-    if "created_before" in query:
-        statement = statement.where(place[0] < query["created_before"])
-    return statement, place
+        statement = statement.where(Thread.project == _given("project"))
+    if "created_after" in shape.filters:
+        statement = statement.where(place[0] > _given("created_after"))
+    if "created_before" in shape.filters:
+        statement = statement.where(place[0] < _given("created_before"))
+    search = [_SEARCHES[shape.search]] if shape.search else []
+    return _paged(statement.where(*pairs, *search), place, shape)
 
 
-def has_pair(project: str, key: str, value: str) -> sa.ColumnElement[bool]:
+def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
     """Return the condition that a thread has a metadata pair."""
     other = aliased(ThreadMetadata)
     return sa.exists().where(
@@ -140,56 +170,68 @@ def has_pair(project: str, key: str, value: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _places(
-    connection: sa.Connection, query: dict[str, Any], project: str, thread_seq: int, find: Any
-) -> dict[str, Sequence[int]]:
-    """Return the place of each cursor given. Raises ApiError 400 for one that has none.
-
-    What was deleted within TOMBSTONE_SECONDS keeps its place (wire reference, decision 8).
-    """
-    places: dict[str, Sequence[int]] = {}
-    for param in ("after", "before"):
-        if (cursor := query.get(param)) is None:
-            continue
-        place = connection.execute(find(cursor)).first()
-        place = place or _deleted_place(connection, project, thread_seq, cursor)
-        if place is None:
-            kind = "message" if thread_seq else "thread"
-            raise ApiError(400, f"No {kind} found with id '{cursor}'.", param, "invalid_value")
-        places[param] = place
-    return places
+def _given(name: str) -> Any:
+    return sa.bindparam(name)
 
 
-def _deleted_place(
-    connection: sa.Connection, project: str, thread_seq: int, cursor: str
-) -> sa.Row[*tuple[Any, ...]] | None:
-    columns = (Tombstone.seq,) if thread_seq else (Tombstone.created_at, Tombstone.seq)
-    return connection.execute(
-        sa.select(*columns).where(
-            Tombstone.project == project,
-            Tombstone.thread_seq == thread_seq,
-            Tombstone.id == cursor,
-            Tombstone.deleted_at > unix_now() - TOMBSTONE_SECONDS,
-        )
-    ).first()
+def _pair(number: int) -> tuple[Any, Any]:
+    return _given(f"key{number}"), _given(f"value{number}")
+
+
+def _paged(statement: Selected, place: Sequence[Any], shape: _Shape) -> Selected:
+    """Add the cursors, the order and the limit."""
+    key = sa.tuple_(*place)
+    for param, given in (("after", shape.after), ("before", shape.before)):
+        if given:
+            cursor = sa.tuple_(*(_given(f"{param}_{column.key}") for column in place))
+            ahead = shape.ascending == (param == "after")
+            statement = statement.where(key > cursor if ahead else key < cursor)
+    upwards = shape.ascending != shape.backwards
+    order = [column.asc() if upwards else column.desc() for column in place]
+    return statement.order_by(*order).limit(_given("limit"))
 
 
 def _page(
-    connection: sa.Connection,
-    statement: Selected,
-    place: Sequence[Any],
-    query: dict[str, Any],
-    places: dict[str, Sequence[int]],
+    connection: sa.Connection, statement: Selected, shape: _Shape, values: dict[str, Any]
 ) -> Page:
-    """Run a SELECT for one page. `before` alone gives the page that ends right before it."""
-    ascending = query["order"] == "asc"
-    backwards = "before" in places and "after" not in places
-    key = sa.tuple_(*place)
-    for param, cursor in places.items():
-        ahead = ascending == (param == "after")
-        statement = statement.where(key > tuple(cursor) if ahead else key < tuple(cursor))
-    order = [column.asc() if ascending != backwards else column.desc() for column in place]
-    limit = query["limit"]
-    rows = connection.execute(statement.order_by(*order).limit(limit + 1)).all()
+    rows = connection.execute(statement, values).all()
+    limit = values["limit"] - 1
     page = rows[:limit]
-    return Page(page[::-1] if backwards else page, len(rows) > limit)
+    return Page(page[::-1] if shape.backwards else page, len(rows) > limit)
+
+
+_IS_CURSOR = {
+    "message": (Message.thread_seq == _given("thread_seq"), Message.id == _given("cursor")),
+    "thread": (Thread.project == _given("project"), Thread.id == _given("cursor")),
+}
+_LIVE_PLACE = {
+    "message": sa.select(Message.created_at, Message.seq).where(*_IS_CURSOR["message"]),
+    "thread": sa.select(Thread.created_at, Thread.seq).where(*_IS_CURSOR["thread"]),
+}
+_DELETED_PLACE = sa.select(Tombstone.created_at, Tombstone.seq).where(
+    Tombstone.project == _given("project"),
+    Tombstone.thread_seq == _given("thread_seq"),
+    Tombstone.id == _given("cursor"),
+    Tombstone.deleted_at > _given("since"),
+)
+
+
+def _places(
+    connection: sa.Connection, query: dict[str, Any], values: dict[str, Any], kind: str
+) -> dict[str, int]:
+    """Return the places of the cursors given, as values. Raises ApiError 400 for one without.
+
+    What was deleted within TOMBSTONE_SECONDS keeps its place (wire reference, decision 8).
+    """
+    places: dict[str, int] = {}
+    for param in ("after", "before"):
+        if (cursor := query.get(param)) is None:
+            continue
+        asked = values | {"cursor": cursor, "since": unix_now() - TOMBSTONE_SECONDS}
+        place = connection.execute(_LIVE_PLACE[kind], asked).first()
+        place = place or connection.execute(_DELETED_PLACE, asked).first()
+        if place is None:
+            raise ApiError(400, f"No {kind} found with id '{cursor}'.", param, "invalid_value")
+        names = (f"{param}_created_at", f"{param}_seq", f"{param}_thread_seq")
+        places |= dict(zip(names, (*place, place[1]), strict=True))
+    return places
