@@ -37,15 +37,18 @@ def read_query(schema: Schema) -> dict[str, Any]:
     Raises ApiError and ValidationError (400).
     """
     given: dict[str, Any] = {}
+    pairs: dict[str, str] = {}
     for name, values in request.args.lists():
         if len(values) > 1:
             raise ApiError(400, _DUPLICATE.format(name=name), name, "duplicate_parameter")
         if "\0" in name + values[0]:
             raise ApiError(400, "Query parameters cannot hold the NUL character (U+0000).")
         if name.startswith("metadata[") and name.endswith("]"):
-            given.setdefault("metadata", {})[name[9:-1]] = values[0]
+            pairs[name[9:-1]] = values[0]
         else:
             given[name] = values[0]
+    if pairs:
+        given.setdefault("metadata", pairs)
     return schema.load(given)  # type: ignore[no-any-return]
 
 
