@@ -12,10 +12,9 @@ from openai import APIStatusError
 
 import database
 
-KEYS = (
-    "id object created_at assistant_id thread_id run_id status incomplete_details completed_at "
-    "incomplete_at role content attachments metadata"
-).split()
+KEYS = ["id", "object", "created_at", "assistant_id", "thread_id", "run_id", "status"]
+KEYS += ["incomplete_details", "completed_at", "incomplete_at", "role", "content", "attachments"]
+KEYS += ["metadata"]
 HELLO = {"role": "user", "content": "Hello"}
 UNKNOWN_THREAD = "thread_" + "0" * 24
 UNKNOWN_MESSAGE = "msg_" + "0" * 24
