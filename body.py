@@ -60,11 +60,7 @@ def read_object() -> dict[str, Any]:
     if not request.is_json or request.headers.get("Content-Encoding", "identity") != "identity":
         message = "Send the body as plain JSON with the header Content-Type: application/json."
         raise ApiError(415, message, code="unsupported_media_type")
-    value = parse_json(data)
-    if not isinstance(value, dict):
-        message = f"Invalid type: expected an object, but got {kind_of(value)} instead."
-        raise ApiError(400, message, code="invalid_request_error")
-    return value
+    return parse_object(data)
 
 
 def read_bytes() -> bytes:
@@ -89,6 +85,15 @@ def read_bytes() -> bytes:
 def _cut_short() -> ApiError:
     message = "Invalid body: the request body ended early or its chunks are malformed."
     return ApiError(400, message, code="invalid_request_error", headers={"Connection": "close"})
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return a strict JSON object. Raises ApiError 400."""
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        message = f"Invalid type: expected an object, but got {kind_of(value)} instead."
+        raise ApiError(400, message, code="invalid_request_error")
+    return value
 
 
 def parse_json(data: bytes) -> Any:

@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 import database
 import listing
 import store
-from body import parse_json
+from body import parse_object
 from errors import ApiError, first_fault
 from models import Message, Thread
 from schemas import ExportedThread
@@ -109,7 +109,7 @@ def read_line(line: bytes) -> dict[str, Any]:
 
     Fields of a message that the hosted API never sent may be absent.
     """
-    value = parse_json(line)
+    value = parse_object(line)
     try:
         for message in value["messages"]:
             absent = {"completed_at": message["created_at"], "attachments": []}
