@@ -193,7 +193,7 @@ def test_fixture_file_makes_the_documented_thread(run: Run, client: FlaskClient)
     assert run("import", FIXTURE).exit_code == 0
     assert client.get("/v1/threads/thread_abc123").json == given["thread"]
     data = client.get("/v1/threads/thread_abc123/messages?order=asc").json["data"]
-    assert [one.items() >= two.items() for one, two in zip(data, given["messages"], strict=True)]
+    assert all(a.items() >= b.items() for a, b in zip(data, given["messages"], strict=True))
     assert [(m["status"], m["completed_at"] - m["created_at"]) for m in data] == [
         ("completed", 0),
         ("completed", 0),
