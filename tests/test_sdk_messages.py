@@ -48,7 +48,7 @@ def written(sdk: OpenAI) -> dict[int, str]:
     return {number: sdk.beta.threads.create(messages=bodies(number)).id for number in COUNTS}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def busy(server: Server, written: dict[int, str]) -> Iterator[None]:
     """Four other clients insert and delete: in other threads, and at the tail of the same ones."""
     with others(server, list(written.values())):
@@ -105,28 +105,27 @@ def check(found: list[Message], number: int, order: str) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-@pytest.mark.parametrize("order", ["asc", "desc"])
-@pytest.mark.parametrize(("number", "limit"), CASES)
-def test_auto_pagination_returns_exactly_what_was_written(
-    sdk: OpenAI, written: dict[int, str], number: int, limit: int, order: Any
-) -> None:
-    found = sdk.beta.threads.messages.list(written[number], limit=limit, order=order)
-    check(list(found), number, order)
+class TestWhileOthersWrite:
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    @pytest.mark.parametrize(("number", "limit"), CASES)
+    def test_auto_pagination_returns_exactly_what_was_written(
+        self, sdk: OpenAI, written: dict[int, str], number: int, limit: int, order: Any
+    ) -> None:
+        found = sdk.beta.threads.messages.list(written[number], limit=limit, order=order)
+        check(list(found), number, order)
 
+    @pytest.mark.parametrize("order", ["asc", "desc"])
+    @pytest.mark.parametrize(("number", "limit"), CASES)
+    def test_async_auto_pagination_returns_exactly_what_was_written(
+        self, server: Server, written: dict[int, str], number: int, limit: int, order: Any
+    ) -> None:
+        async def read() -> list[Message]:
+            options: Any = {"max_retries": 0, "_strict_response_validation": True}
+            async with AsyncOpenAI(base_url=server.base_url, api_key="any", **options) as sdk:
+                pages = sdk.beta.threads.messages.list(written[number], limit=limit, order=order)
+                return [message async for message in pages]
 
-@pytest.mark.usefixtures("busy")
-@pytest.mark.parametrize("order", ["asc", "desc"])
-@pytest.mark.parametrize(("number", "limit"), CASES)
-def test_async_auto_pagination_returns_exactly_what_was_written(
-    server: Server, written: dict[int, str], number: int, limit: int, order: Any
-) -> None:
-    async def read() -> list[Message]:
-        options: Any = {"max_retries": 0, "_strict_response_validation": True}
-        async with AsyncOpenAI(base_url=server.base_url, api_key="any", **options) as sdk:
-            pages = sdk.beta.threads.messages.list(written[number], limit=limit, order=order)
-            return [message async for message in pages]
-
-    check(asyncio.run(read()), number, order)
+        check(asyncio.run(read()), number, order)
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
