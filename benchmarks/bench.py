@@ -1,0 +1,263 @@
+"""`make bench`: measures everything that docs/performance.md says, and writes it."""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contenders, data, floor, report
+from benchmarks.contenders import Running
+from benchmarks.load import HEADERS, Figures, Request, in_threads, measure, memory_mb
+
+TEXT = "Hello, how are you? I would like to know what the weather will be tomorrow in my town."
+MESSAGE = {"role": "user", "content": TEXT}
+ONE_PAIR = json.dumps({"metadata": {"user": "u1"}})
+THREE_MESSAGES = json.dumps({"messages": [MESSAGE] * 3})
+GROWTH = (1_000, 100_000, 1_000_000)
+QUICK_GROWTH = (1_000, 10_000)
+
+
+def workloads(threads: int) -> dict[str, Request]:
+    """Return the requests of each workload on a database of benchmarks.data."""
+    one = "/v1/threads/thread_{n}"
+    middle = threads // 2
+    second = data.FIRST_SECOND + middle * data.SECONDS_APART
+    dates = f"created_after={second - 1}&created_before={second + 10 * data.SECONDS_APART}"
+    full = "/v1/threads/thread_full/messages"
+    return {
+        "retrieve a thread": Request("GET", one, range_=threads),
+        "create, one metadata pair": Request("POST", "/v1/threads", ONE_PAIR),
+        "create with 3 messages": Request("POST", "/v1/threads", THREE_MESSAGES),
+        "append a message": Request("POST", f"{one}/messages", json.dumps(MESSAGE), threads),
+        "modify a thread": Request("POST", one, ONE_PAIR, threads),
+        "list 20 messages": Request("GET", full),
+        "list 100 messages": Request("GET", f"{full}?limit=100"),
+        "list 20 threads": Request("GET", "/v1/threads"),
+        "page after 90 % of threads": Request("GET", f"/v1/threads?after=thread_{threads // 10:024d}"),
+        "filter by metadata": Request("GET", f"/v1/threads?metadata[user]=u{middle // 10}"),
+        "range of dates": Request("GET", f"/v1/threads?{dates}"),
+        "search a rare word": Request("GET", f"/v1/threads?q=rare{middle // 10}"),
+        "search a word of every message": Request("GET", "/v1/threads?q=weather&limit=20"),
+    }
+
+
+def add_full_thread(running: Running) -> None:
+    """Import a thread of 100 messages, for the lists of messages."""
+    session = http.client.HTTPConnection(*running.address)
+    body = json.dumps({"messages": [MESSAGE] * 100})
+    session.request("POST", "/v1/threads", body, HEADERS)
+    FULL["id"] = json.loads(session.getresponse().read())["id"]
+
+
+FULL = {"id": ""}
+
+
+def addressed(request: Request) -> Request:
+    """Fill in the id of the thread with 100 messages."""
+    return request._replace(path=request.path.replace("thread_full", FULL["id"]))
+
+
+def session_of_a_chat(connection: http.client.HTTPConnection) -> None:
+    """Create, four appends, two lists, modify, delete: nine requests."""
+
+    def call(method: str, path: str, body: Any = None) -> Any:
+        connection.request(method, path, body and json.dumps(body), HEADERS)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        return json.loads(answer.read())
+
+    path = f"/v1/threads/{call('POST', '/v1/threads', {'metadata': {'user': 'u1'}})['id']}"
+    for turn in range(4):
+        call("POST", f"{path}/messages", MESSAGE)
+        if turn % 2:
+            call("GET", f"{path}/messages")
+    call("POST", path, {"metadata": {"user": "u2"}})
+    call("DELETE", path)
+
+
+class Bench:
+    """One run: its folder, its length, and what it found."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder = folder
+        self.rounds, self.seconds = (2, 1.0) if quick else (5, 3.0)
+        self.growth = QUICK_GROWTH if quick else GROWTH
+
+    def compare(self, running: list[Running], connections: int, size: int) -> dict[str, Any]:
+        """Measure the contenders in turn, several rounds; return medians by workload and name."""
+        runs: dict[tuple[str, str], list[Figures]] = defaultdict(list)
+        for number in range(self.rounds):
+            for name, request in self._shared(size).items():
+                for one in running:
+                    _tell(f"round {number + 1}: {name}, {connections} connections, {one.name}")
+                    request_of = _for_contender(one.name, name, request)
+                    if request_of:
+                        figures = measure(
+                            one.pid, one.address, request_of, connections, self.seconds
+                        )
+                        runs[name, one.name].append(figures)
+        return {key: _median(figures) for key, figures in runs.items()}
+
+    def _shared(self, size: int) -> dict[str, Request]:
+        return {name: addressed(request) for name, request in workloads(size).items()}
+
+    def grow(self) -> tuple[dict[tuple[str, int], Figures], list[dict[str, Any]]]:
+        """Measure every workload on databases of growing size."""
+        paths = {size: self._database(size) for size in self.growth}
+        runs: dict[tuple[str, int], list[Figures]] = defaultdict(list)
+        facts = [
+            {"threads": size, "bytes": path.stat().st_size, "seconds": seconds}
+            for size, (path, seconds) in paths.items()
+        ]
+        with ExitStack() as stack:
+            servers = {
+                size: stack.enter_context(contenders.ours(path)) for size, (path, _) in paths.items()
+            }
+            fulls = {}
+            for size, one in servers.items():
+                add_full_thread(one)
+                fulls[size] = FULL["id"]
+            for number in range(self.rounds):
+                for name in workloads(1_000):
+                    for size, one in servers.items():
+                        _tell(f"round {number + 1}: {name}, {size:,} threads")
+                        FULL["id"] = fulls[size]
+                        request = addressed(workloads(size)[name])
+                        runs[name, size].append(
+                            measure(one.pid, one.address, request, 8, self.seconds)
+                        )
+        return {key: _median(figures) for key, figures in runs.items()}, facts
+
+    def _database(self, size: int) -> tuple[Path, float]:
+        path = self.folder / f"{size}.db"
+        started = time.monotonic()
+        if not path.exists():
+            data.fill(path, size)
+        return path, time.monotonic() - started
+
+    def memory(self, requests: int) -> list[tuple[int, float]]:
+        """Return the server's megabytes after some requests, a few times on the way."""
+        with contenders.ours(self._database(1_000)[0]) as one:
+            found = [(0, memory_mb(one.pid))]
+            served = 0
+            request = Request("GET", "/v1/threads/thread_{n}", range_=1_000)
+            create = Request("POST", "/v1/threads", ONE_PAIR)
+            while served < requests:
+                for each in (request, create):
+                    rate = measure(one.pid, one.address, each, 8, 5).rate
+                    served += int(rate * 5)
+                found.append((served, memory_mb(one.pid)))
+                _tell(f"memory after {served:,} requests: {found[-1][1]:.0f} MB")
+        return found
+
+    def chat(self) -> Figures:
+        """Measure sessions of a chat with eight clients; figures are per request."""
+        from benchmarks.load import cpu_seconds
+
+        with contenders.ours(self.folder / "chat.db") as one:
+            before = cpu_seconds(one.pid)
+            count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, self.seconds * 3)
+            spent = cpu_seconds(one.pid) - before
+        return Figures(count * 9 / seconds, spent / count / 9 * 1e6, p50 / 9, p99 / 9)
+
+
+def _for_contender(contender: str, workload: str, request: Request) -> Request | None:
+    """Return a workload as a contender knows it, or None where it has none."""
+    if contender == "this server":
+        return request
+    reads, writes = workload.startswith("retrieve"), workload.startswith("create, one")
+    if not (reads or writes):
+        return None
+    if contender == "json-server":
+        path = "/threads/1" if reads else "/threads"
+        return Request(request.method, path, request.body)
+    return request._replace(range_=1) if contender == "Prism" else request
+
+
+def _median(figures: list[Figures]) -> Figures:
+    return Figures(*(statistics.median(column) for column in zip(*figures, strict=True)))
+
+
+def _tell(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _started(folder: Path, peers: bool) -> Iterator[list[Running]]:
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(contenders.bare()),
+            stack.enter_context(contenders.ours(folder / "compared.db")),
+        ]
+        if peers:
+            running.append(stack.enter_context(contenders.json_server(folder / "json-server")))
+            running.append(stack.enter_context(contenders.prism(folder / "prism")))
+        yield running
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two minutes, small databases")
+    parser.add_argument("--peers", action="store_true", help="also json-server and Prism, from npm")
+    parser.add_argument("--folder", type=Path, help="keep the databases here")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder and given.folder.parent) as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        bench = Bench(folder, given.quick)
+        result: dict[str, Any] = {"machine": _machine(), "quick": given.quick}
+        size = 1_000
+        if not (folder / "compared.db").exists():
+            data.fill(folder / "compared.db", size)
+        with _started(folder, given.peers) as running:
+            add_full_thread(running[1])
+            result["eight"] = bench.compare(running, 8, size)
+            result["one"] = {} if given.quick else bench.compare(running[:2], 1, size)
+        result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)
+        result["chat"] = bench.chat()
+        result["growth"], result["files"] = bench.grow()
+        result["memory"] = bench.memory(5_000 if given.quick else 100_000)
+    text = report.as_markdown(result)
+    print(text)
+    if given.write:
+        report.write(text, result)
+
+
+def _machine() -> dict[str, str]:
+    import flask
+    import gunicorn
+    import sqlalchemy
+
+    import database
+
+    model = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": f"{os.cpu_count()} × {model or platform.machine()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "SQLite": database.sqlite.sqlite_version,
+        "gunicorn": gunicorn.__version__,
+        "Flask": __import__("importlib.metadata", fromlist=["version"]).version("flask"),
+        "SQLAlchemy": sqlalchemy.__version__,
+        "load": str(flask is not None and os.getloadavg()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What is measured: servers that are started here, each on its own port and files."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from config import ROOT
+
+_GUNICORN = [sys.executable, "-m", "gunicorn"]
+START_SECONDS = 60
+
+
+class Running(NamedTuple):
+    """A contender that accepts connections."""
+
+    name: str
+    pid: int
+    address: tuple[str, int]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ours(database: Path | str, workers: int = 2) -> Iterator[Running]:
+    """This server, as `make run` starts it, with two workers of four threads."""
+    url = "memory" if database == "memory" else f"sqlite:///{database}"
+    settings = {"DATABASE_URL": url, "BIND": "127.0.0.1:0", "WORKERS": str(workers)}
+    with _process("this server", _GUNICORN, settings, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        host, port = re.match(r"http://(.*):(\d+)/v1", ready["base_url"]).groups()
+        yield Running("this server", ready["pid"], (host, int(port)))
+
+
+@contextmanager
+def bare() -> Iterator[Running]:
+    """Bare Flask under the same gunicorn settings: the ceiling."""
+    address = ("127.0.0.1", free_port())
+    command = [*_GUNICORN, "-c", "benchmarks/bare_gunicorn.py", "-b", f"{address[0]}:{address[1]}"]
+    with _process("bare Flask", command, {}) as process:
+        await_answer(address, "/v1/threads/thread_1")
+        yield Running("bare Flask", process.pid, address)
+
+
+@contextmanager
+def json_server(folder: Path) -> Iterator[Running]:
+    """json-server 0.17.4 from npm, on a file of its own with one thread."""
+    _npm_install(folder, "json-server@0.17.4")
+    (folder / "db.json").write_text(json.dumps({"threads": [{"id": "1", "metadata": {}}]}))
+    address = ("127.0.0.1", free_port())
+    program = folder / "node_modules/.bin/json-server"
+    command = [str(program), "--quiet", "--port", str(address[1]), str(folder / "db.json")]
+    with _process("json-server", command, {}) as process:
+        await_answer(address, "/threads/1")
+        yield Running("json-server", process.pid, address)
+
+
+@contextmanager
+def prism(folder: Path) -> Iterator[Running]:
+    """Prism 5 from npm, answering from this server's own API document (stateless)."""
+    _npm_install(folder, "@stoplight/prism-cli@5")
+    sys.path.insert(0, str(ROOT))
+    document = folder / "openapi.json"
+    document.write_bytes(__import__("openapi").document())
+    address = ("127.0.0.1", free_port())
+    program = folder / "node_modules/.bin/prism"
+    command = [str(program), "mock", "-p", str(address[1]), "-h", address[0], str(document)]
+    with _process("Prism", command, {}) as process:
+        await_answer(address, "/v1/threads/thread_1")
+        yield Running("Prism", process.pid, address)
+
+
+def await_answer(address: tuple[str, int], path: str) -> None:
+    """Wait until a server answers, START_SECONDS at most."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"http://{address[0]}:{address[1]}{path}", timeout=5).read()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@contextmanager
+def _process(
+    name: str, command: list[str], settings: dict[str, str], **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
+    environment |= {f"THREADS_{key}": value for key, value in settings.items()}
+    options = {"stdout": subprocess.DEVNULL} | options
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, **options
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=40)
+
+
+def _npm_install(folder: Path, package: str) -> None:
+    if not shutil.which("npm"):
+        raise SystemExit("The peers need npm.")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "install", "--silent", "--no-package-lock", "--prefix", str(folder), package]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
