@@ -44,6 +44,14 @@ def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list
         yield list(render(thread, _messages(project, seq, thread["id"])))
 
 
+def export_thread(project: str, thread_id: str, render: Render) -> Iterator[bytes]:
+    """Return one thread, rendered piece by piece as its messages are read. Raises ApiError 404."""
+    with database.snapshot() as connection:
+        thread = store.find_thread(connection, project, thread_id)
+        seq = store.find_thread_seq(connection, project, thread_id)
+    return render(thread, _messages(project, seq, thread_id))
+
+
 def as_jsonl(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     """Yield one line of the exchange format, piece by piece."""
     yield b'{"thread":' + orjson.dumps(thread) + b',"messages":['
