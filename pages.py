@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from wire import THREAD_COLUMNS
 
 MESSAGES_A_PAGE = 50
 MAX_COUNTED_MESSAGES = 1000
+SHOWN_CHIPS = 4
 MAX_MARKDOWN_CHARACTERS = 10_000
 """Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
 
@@ -113,6 +115,18 @@ class Summary(NamedTuple):
     active_at: int | None
 
 
+class Row(NamedTuple):
+    """A thread as a list shows it; `chips` are the first pairs with their filters."""
+
+    id: str
+    short_id: str
+    title: str
+    messages: str
+    active: Markup
+    chips: list[tuple[str, str, str]]
+    more: int
+
+
 class Form(NamedTuple):
     """What was typed, what its schema made of it, and the faults by path."""
 
@@ -131,22 +145,21 @@ def tidy_arguments() -> dict[str, str]:
     return tidy
 
 
-def read_threads(project: str, query: dict[str, Any]) -> tuple[listing.Page, dict[int, Summary]]:
-    """Return a page of the list and, by seq, what to tell about each of its threads."""
+def read_threads(project: str, query: dict[str, Any]) -> tuple[listing.Page, list[Row]]:
+    """Return a page of the list, as it is and as it is shown."""
     with database.snapshot() as connection:
         page = listing.list_threads(connection, project, query)
-        return page, _summaries(connection, [row.seq for row in page.rows])
+        return page, _rows(connection, page.rows)
 
 
-def find_threads(project: str, ids: Sequence[str]) -> tuple[Sequence[Any], dict[int, Summary]]:
-    """Return those of the named threads that exist, and what to tell about each."""
+def find_threads(project: str, ids: Sequence[str]) -> list[Row]:
+    """Return those of the named threads that exist."""
     chosen = sa.select(*THREAD_COLUMNS, Thread.seq).where(
         Thread.project == project, Thread.id.in_(ids)
     )
     with database.snapshot() as connection:
         rows = connection.execute(chosen.order_by(Thread.created_at.desc(), Thread.seq.desc()))
-        found = rows.all()
-        return found, _summaries(connection, [row.seq for row in found])
+        return _rows(connection, rows.all())
 
 
 def read_thread(
@@ -224,9 +237,11 @@ def is_long(text: str) -> bool:
 def ago(second: int) -> Markup:
     """Return a <time> that reads `3 h ago` and tells the exact time on hover."""
     moment = datetime.fromtimestamp(second, UTC)
-    exact = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-    element = Markup('<time datetime="{}" title="{}">{}</time>')
-    return element.format(moment.isoformat(), exact, _distance(unix_now() - second, moment))
+    exact = moment.isoformat(" ")[:19]
+    distance = _distance(unix_now() - second, moment)
+    return Markup(  # noqa: S704 (made of numbers)
+        f'<time datetime="{exact}Z" title="{exact} UTC">{distance}</time>'
+    )
 
 
 def _distance(seconds: int, moment: datetime) -> str:
@@ -243,9 +258,9 @@ def short_id(id_: str) -> str:
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
 
 
-def pairs(metadata: str) -> list[tuple[str, str]]:
-    """Return stored metadata as pairs."""
-    return list(orjson.loads(metadata).items())
+def chip_query(pair: tuple[str, str]) -> str:
+    """Return a metadata pair as a list's URL states it."""
+    return f"metadata%5B{quote(pair[0], '')}%5D={quote(pair[1], '')}"
 
 
 def pretty(value: Any) -> str:
@@ -256,6 +271,19 @@ def pretty(value: Any) -> str:
 def plain(objects: Iterable[dict[str, Any]]) -> Any:
     """Return wire objects with their stored JSON decoded, for a template."""
     return orjson.loads(orjson.dumps(list(objects)))
+
+
+def _rows(connection: sa.Connection, threads: Sequence[Any]) -> list[Row]:
+    told = _summaries(connection, [thread.seq for thread in threads])
+    return [_row(thread, told[thread.seq]) for thread in threads]
+
+
+def _row(thread: Any, told: Summary) -> Row:
+    pairs = list(orjson.loads(thread.metadata_).items())
+    chips = [(*pair, chip_query(pair)) for pair in pairs[:SHOWN_CHIPS]]
+    active = ago(told.active_at or thread.created_at)
+    more = max(0, len(pairs) - SHOWN_CHIPS)
+    return Row(thread.id, short_id(thread.id), told.title, told.messages, active, chips, more)
 
 
 def _summaries(connection: sa.Connection, seqs: list[int]) -> dict[int, Summary]:
@@ -337,4 +365,4 @@ EXAMPLE = {
     ],
 }
 
-FILTERS = (ago, is_long, markdown, pairs, pretty, short_id)
+FILTERS = (ago, chip_query, is_long, markdown, pretty, short_id)

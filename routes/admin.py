@@ -90,11 +90,11 @@ def threads() -> Answer:
         return redirect(_list_address(filters))
     try:
         query = read_query(_BROWSE)
-        page, told = pages.read_threads(project(), query)
+        page, rows = pages.read_threads(project(), query)
     except (ApiError, ValidationError) as error:
         return _refused_list(filters, error)
     newer, older = pages.neighbours(query, page)
-    return _list(filters, rows=page.rows, told=told, newer=newer, older=older)
+    return _list(filters, rows=rows, newer=newer, older=older)
 
 
 @bp.get("/threads.json")
@@ -215,12 +215,12 @@ def delete_message(thread_id: str, message_id: str) -> AnyResponse:
 @bp.get("/threads/delete")
 @bp.get("/threads/<thread_id>/delete")
 def confirm_delete(thread_id: str | None = None) -> Answer:
-    rows, told = pages.find_threads(project(), _chosen(thread_id))
+    rows = pages.find_threads(project(), _chosen(thread_id))
     if thread_id and not rows:
         raise ApiError(404, f"No thread found with id '{thread_id}'.")
     if not rows:
         return _done("Select at least one thread first.", _chosen_from())
-    return render_template("confirm.html", rows=rows, told=told, back=_chosen_from())
+    return render_template("confirm.html", rows=rows, back=_chosen_from())
 
 
 @bp.post("/threads/delete")
@@ -244,7 +244,7 @@ def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) ->
     refusal = first_fault(error) if isinstance(error, ValidationError) else error
     if refusal.code != 400 or (refusal.param or "").partition(".")[0] not in _BROWSE.load_fields:
         raise error
-    return _list(filters, fault=refusal, rows=[], told={}, newer=False, older=False), 400
+    return _list(filters, fault=refusal, rows=[], newer=False, older=False), 400
 
 
 def _find(thread_id: str) -> dict[str, Any]:

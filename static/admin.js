@@ -10,10 +10,9 @@ function say(text) {
   status.replaceChildren(line);
 }
 
-async function copy(button) {
-  const source = document.getElementById(button.dataset.copy);
+async function copy(button, source) {
   try {
-    await navigator.clipboard.writeText(source.dataset.text ?? source.textContent);
+    await navigator.clipboard.writeText(source.title || source.textContent);
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);
     say("Copied.");
@@ -23,9 +22,13 @@ async function copy(button) {
   }
 }
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.hidden = false;
-  button.addEventListener("click", () => copy(button));
+const pattern = document.getElementById("copy-button").content.firstElementChild;
+for (const source of document.querySelectorAll("[data-copy]")) {
+  const button = pattern.cloneNode(true);
+  button.title = source.dataset.copy;
+  button.setAttribute("aria-label", source.dataset.copy);
+  button.addEventListener("click", () => copy(button, source));
+  source.after(button);
 }
 
 const all = document.querySelector("[data-select-all]");
