@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from flask import (
     Blueprint,
     Flask,
+    Request,
     Response,
     flash,
     redirect,
@@ -17,6 +18,7 @@ from flask import (
     stream_with_context,
     url_for,
 )
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
@@ -56,6 +58,13 @@ _NO_LONGER_VALID = (
 Answer = str | AnyResponse | tuple[str, int]
 
 
+class PageSession(SecureCookieSessionInterface):
+    """A session for the pages alone: the API neither reads nor pays for one."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return super().open_session(app, request) if request.path.startswith("/admin/") else None
+
+
 def init_app(app: Flask) -> None:
     """Register the pages, their CSRF check and their session cookie.
 
@@ -69,6 +78,7 @@ def init_app(app: Flask) -> None:
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,
     )
+    app.session_interface = PageSession()
     _csrf.init_app(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {function.__name__: function for function in pages.FILTERS}

@@ -54,7 +54,7 @@ if (all) {
 
 document.addEventListener("keydown", (event) => {
   const search = document.querySelector("[data-slash]");
-  const typing = event.target.closest("input, textarea, select");
+  const typing = event.target.closest("input:not([type=checkbox]), textarea, select");
   if (event.key === "/" && search && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
     event.preventDefault();
     search.select();
