@@ -312,7 +312,7 @@ def secret_beside(database: Path) -> str:
     """
     path = database.with_name(f"{database.name}-secret")
     if not path.exists():
-        draft = path.with_name(f"{path.name}-{os.getpid()}-{threading.get_ident()}")
+        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))

@@ -244,9 +244,13 @@ def delete(thread_id: str | None = None) -> AnyResponse:
 
 def _list(filters: dict[str, str], **shown: Any) -> str:
     kept = {name: text for name, text in filters.items() if name not in ("after", "before")}
-    return render_template(
-        "threads.html", filters=kept, query=urlencode(kept), paged=kept != filters, **shown
-    )
+    shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters}
+    pairs = [
+        (name, text, _list_address({key: kept[key] for key in kept if key != name}))
+        for name, text in kept.items()
+        if name.startswith("metadata[")
+    ]
+    return render_template("threads.html", pairs=pairs, **shown)
 
 
 def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) -> tuple[str, int]:

@@ -5,9 +5,10 @@ const status = document.getElementById("status");
 
 function say(text) {
   const line = document.createElement("p");
-  line.className = "flash";
+  line.className = "flash toast";
   line.textContent = text;
   status.replaceChildren(line);
+  setTimeout(() => line.remove(), 4000);
 }
 
 async function copy(button, source) {
