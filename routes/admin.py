@@ -12,6 +12,7 @@ from flask import (
     Request,
     Response,
     flash,
+    g,
     redirect,
     render_template,
     request,
@@ -25,6 +26,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 import database
 import exchange
+import keys
 import pages
 import schemas
 import store
@@ -83,6 +85,12 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {function.__name__: function for function in pages.FILTERS}
     app.register_blueprint(bp, url_prefix="/admin")
+
+
+@bp.before_request
+def _require_sign_in() -> None:
+    if keys.ring().keyed and "project" not in g:
+        raise ApiError(401, "This server has API keys, and the browse page has no sign-in yet.")
 
 
 @bp.before_request

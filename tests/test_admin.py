@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 import config
 import database
+import keys
 import models
 import pages
 from models import db
@@ -508,6 +509,16 @@ def test_every_post_needs_the_token_and_the_api_needs_none(
         assert "no longer valid" in answer.text
     assert client.get(f"/v1/threads/{thread_id}").status_code == 200
     assert len(client.get("/v1/threads").json["data"]) == 1
+
+
+def test_once_a_key_exists_nobody_reads_or_writes_here_without_it(
+    app: Flask, client: FlaskClient
+) -> None:
+    with app.app_context():
+        keys.create(models.DEFAULT_PROJECT, "first", None)
+    for address in ("/admin/", "/admin/threads.json", "/admin/threads/new", "/admin/nowhere"):
+        assert client.get(address).status_code == 401, address
+    assert client.post("/admin/example").status_code == 401
 
 
 def test_a_foreign_page_cannot_post(client: FlaskClient) -> None:
