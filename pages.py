@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -30,8 +31,7 @@ MAX_MARKDOWN_CHARACTERS = 10_000
 _TITLE_CHARACTERS = 120
 _DAY = 86_400
 _FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
-_SUMMARIES = sa.text(
-    """
+_SUMMARIES = """
     SELECT seq,
         (SELECT count(*) FROM
             (SELECT 1 FROM messages WHERE thread_seq = threads.seq LIMIT :counted) AS counted
@@ -39,20 +39,14 @@ _SUMMARIES = sa.text(
         (SELECT created_at FROM messages WHERE thread_seq = threads.seq
             ORDER BY seq DESC LIMIT 1
         ) AS active_at,
-        (SELECT substr(content, 1, :opening) FROM messages WHERE seq =
+        (SELECT substr(content, 1, 1000) FROM messages WHERE seq =
             (SELECT seq FROM
                 (SELECT seq, role FROM messages WHERE thread_seq = threads.seq
-                    ORDER BY seq LIMIT :looked_at) AS first_messages
+                    ORDER BY seq LIMIT 20) AS first_messages
              WHERE role = 'user' ORDER BY seq LIMIT 1)
         ) AS opening
-    FROM threads WHERE seq IN :seqs
-    """
-).bindparams(
-    sa.bindparam("seqs", expanding=True),
-    counted=MAX_COUNTED_MESSAGES + 1,
-    opening=1000,
-    looked_at=20,
-)
+    FROM threads WHERE seq IN ({seqs})
+"""
 
 
 class Day(Wire):
@@ -286,9 +280,19 @@ def _row(thread: Any, told: Summary) -> Row:
     return Row(thread.id, short_id(thread.id), told.title, told.messages, active, chips, more)
 
 
+@lru_cache(maxsize=128)
+def _summaries_statement(threads: int) -> sa.TextClause:
+    """Build the SELECT for so many threads once: an expanding parameter costs more than it all."""
+    return sa.text(_SUMMARIES.format(seqs=", ".join(f":seq{number}" for number in range(threads))))
+
+
 def _summaries(connection: sa.Connection, seqs: list[int]) -> dict[int, Summary]:
     """Tell about each thread in one statement that never reads a whole thread."""
-    rows = connection.execute(_SUMMARIES, {"seqs": seqs})
+    if not seqs:
+        return {}
+    values = {f"seq{number}": seq for number, seq in enumerate(seqs)}
+    values["counted"] = MAX_COUNTED_MESSAGES + 1
+    rows = connection.execute(_summaries_statement(len(seqs)), values)
     return {
         row.seq: Summary(_title(row.opening or ""), _count(row.messages), row.active_at)
         for row in rows
@@ -322,9 +326,9 @@ def _markdown_renderer() -> MarkdownIt:
     A heading of a message becomes a bold paragraph: the page's outline is the page's own.
     """
     renderer = MarkdownIt("js-default", {"breaks": True}).disable("image")
-    for rule in (_link_open, _cell_open):
-        for name in ("link_open",) if rule is _link_open else ("th_open", "td_open"):
-            renderer.add_render_rule(name, rule)
+    renderer.add_render_rule("link_open", _link_open)
+    renderer.add_render_rule("th_open", _cell_open)
+    renderer.add_render_rule("td_open", _cell_open)
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
     renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
     return renderer
@@ -342,27 +346,5 @@ def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
 
 
 _MARKDOWN = _markdown_renderer()
-
-EXAMPLE = {
-    "metadata": {"user": "ada", "topic": "example"},
-    "messages": [
-        {"role": "user", "content": "How do I count the words of a text file in Python?"},
-        {
-            "role": "assistant",
-            "content": "Read the file, split it at white space and count:\n\n"
-            '```python\nfrom pathlib import Path\n\nprint(len(Path("notes.txt").read_text()'
-            ".split()))\n```\n\nTwo things to know:\n\n"
-            "- `split()` without arguments takes **any** run of white space.\n"
-            "- A file larger than memory is better read line by line.",
-        },
-        {"role": "user", "content": "And the ten most frequent ones?"},
-        {
-            "role": "assistant",
-            "content": "`collections.Counter` does that:\n\n"
-            "```python\nfrom collections import Counter\n\n"
-            "Counter(text.lower().split()).most_common(10)\n```",
-        },
-    ],
-}
 
 FILTERS = (ago, chip_query, is_long, markdown, pretty, short_id)

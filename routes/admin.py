@@ -145,7 +145,8 @@ def create() -> Answer:
 
 @bp.post("/example")
 def example() -> AnyResponse:
-    return _create(_CREATE.load(pages.EXAMPLE), "This is what a thread looks like.")
+    body = _CREATE.loads(render_template("example.json"))
+    return _create(body, "This is what a thread looks like.")
 
 
 @bp.get("/threads/<thread_id>")
