@@ -35,6 +35,16 @@ _NO_BETA = (
     "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by "
     "setting the header 'OpenAI-Beta: assistants=v2'."
 )
+# Not `no-referrer`: with it browsers send `Origin: null` from our own forms.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_")
 
 
@@ -95,6 +105,8 @@ def _finish(response: Response) -> Response:
     headers["openai-processing-ms"] = str(elapsed // 1_000_000)
     headers["openai-version"] = "2020-10-01"
     headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/admin/"):
+        headers.update(_PAGE_HEADERS)
     _record(response, elapsed)
     return response
 

@@ -9,6 +9,7 @@ from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range
 
 ROOT = Path(__file__).parent
+MIN_SECRET_CHARACTERS = 32
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
@@ -33,6 +34,7 @@ def from_env() -> dict[str, Any]:
         "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "")),
         "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),
         "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
+        "SECRET_KEY": env.str("SECRET_KEY", None, validate=_secret),
     }
     env.seal()
     if settings["MOCK"] == "on" and (settings["WORKERS"] or 1) > 1:
@@ -61,6 +63,11 @@ def is_loopback(host: str) -> bool:
 def _words(text: str) -> list[str]:
     """Split at commas and spaces; neither an origin nor a host holds one."""
     return text.replace(",", " ").split()
+
+
+def _secret(key: str | None) -> None:
+    if key is not None and len(key) < MIN_SECRET_CHARACTERS:
+        raise ValidationError(f"Give it at least {MIN_SECRET_CHARACTERS} random characters.")
 
 
 def _database_url(url: str) -> None:

@@ -8,6 +8,7 @@ import atexit
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -60,7 +61,11 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
         "max_overflow": 0,
         "pool_timeout": POOL_SECONDS,
     }
-    return {"SQLALCHEMY_DATABASE_URI": url, "SQLALCHEMY_ENGINE_OPTIONS": options}
+    return {
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": options,
+        "SECRET_KEY": settings["SECRET_KEY"] or secret_beside(file_of(url)),
+    }
 
 
 def init_app(app: Flask) -> None:
@@ -297,6 +302,24 @@ def private_folder() -> Path:
     folder = unlocked.rename(home / unlocked.name[1:])
     atexit.register(_remove_own, folder, os.getpid())
     return folder
+
+
+def secret_beside(database: Path) -> str:
+    """Return the key that signs the browse page's cookies, made by whoever asks first.
+
+    It gets its name only when it is whole, and a name can be given once: of workers that start
+    together, all read the same key.
+    """
+    path = database.with_name(f"{database.name}-secret")
+    if not path.exists():
+        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text()
 
 
 def refuse_old_schema(url: str) -> None:

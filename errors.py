@@ -1,10 +1,10 @@
-"""Refusals, and the one place that writes an error body."""
+"""Refusals, and the one place that writes an error body: JSON, or a page under /admin/."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, request
+from flask import Flask, render_template, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.wrappers import Response
@@ -51,7 +51,7 @@ class Fault(str):
 
 
 def init_app(app: Flask) -> None:
-    """Answer every HTTPException and ValidationError with the error envelope."""
+    """Answer every HTTPException and ValidationError with the error envelope, or as a page."""
     app.register_error_handler(HTTPException, _answer)
     app.register_error_handler(ValidationError, _answer_validation)
 
@@ -63,6 +63,16 @@ def first_fault(error: ValidationError) -> ApiError:
     """
     path, fault = min(_walk(error.messages, ""), key=_rank)
     return ApiError(400, fault.at(path), path or None, fault.code)
+
+
+def by_path(error: ValidationError) -> dict[str, str]:
+    """Return every fault's sentence by its path (`metadata.colour`), for a form."""
+    return {path: fault.at(path) for path, fault in _walk(error.messages, "")}
+
+
+def is_page(path: str) -> bool:
+    """Tell whether an address belongs to the browse page and is read by a person."""
+    return path.startswith("/admin/") and not path.endswith(".json")
 
 
 def _rank(found: tuple[str, Fault]) -> tuple[int, str]:
@@ -95,22 +105,28 @@ def _answer(error: HTTPException) -> Response:
     status = failure.code or 500
     response = error.get_response()
     response.status_code = status
-    response.content_type = "application/json"
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    response.set_data(
-        orjson.dumps(
-            {
-                "error": {
-                    "message": failure.description,
-                    "type": kind,
-                    "param": failure.param,
-                    "code": failure.error_code,
-                }
-            }
-        )
-    )
+    if is_page(request.path):
+        response.content_type = "text/html; charset=utf-8"
+        response.set_data(render_template("error.html", status=status, error=failure))
+    else:
+        response.content_type = "application/json"
+        response.set_data(_envelope(failure, status))
     response.headers.update(failure.extra_headers)
     return response
+
+
+def _envelope(failure: ApiError, status: int) -> bytes:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return orjson.dumps(
+        {
+            "error": {
+                "message": failure.description,
+                "type": kind,
+                "param": failure.param,
+                "code": failure.error_code,
+            }
+        }
+    )
 
 
 def _from_werkzeug(error: HTTPException) -> ApiError:

@@ -23,11 +23,15 @@ from schemas import ExportedThread
 from wire import MESSAGE_COLUMNS, THREAD_COLUMNS, message_to_wire, thread_to_wire
 
 _THREADS_A_PAGE = 100
-_MESSAGES_AT_ONCE = 500
+_AT_ONCE = 500
 _MESSAGES_A_BATCH = 500
 _LINE = ExportedThread()
-_THREAD = sa.select(*THREAD_COLUMNS)
-_OF_THREAD = sa.select(*MESSAGE_COLUMNS).order_by(Message.seq)
+_THREAD = sa.select(*THREAD_COLUMNS, Thread.seq)
+_OF_THREAD = (
+    sa.select(*MESSAGE_COLUMNS)
+    .where(Message.thread_seq == sa.bindparam("of_thread"))
+    .order_by(Message.seq)
+)
 _ABSENT_ON_HOSTED = {"status": "completed", "incomplete_details": None, "incomplete_at": None}
 
 Render = Callable[[dict[str, Any], Iterable[dict[str, Any]]], Iterator[bytes]]
@@ -47,13 +51,28 @@ def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list
     A thread and its messages are of one moment; one deleted since its page was read is left out.
     """
     for seq in _seqs(project, query):
-        with database.snapshot() as connection:
-            row = connection.execute(_THREAD.where(Thread.seq == seq)).first()
-            if row is None:
-                continue
-            thread = thread_to_wire(row)
-            pieces = list(render(thread, _messages(connection, seq, row.id)))
-        yield pieces
+        if pieces := _rendered(Thread.seq == seq, render):
+            yield pieces
+
+
+def export_thread(project: str, thread_id: str, render: Render) -> Iterator[bytes]:
+    """Return one thread as rendered pieces of bytes. Raises ApiError 404."""
+    pieces = _rendered(sa.and_(Thread.project == project, Thread.id == thread_id), render)
+    if not pieces:
+        raise ApiError(404, f"No thread found with id '{thread_id}'.")
+    return iter(pieces)
+
+
+def _rendered(which: sa.ColumnElement[bool], render: Render) -> list[bytes]:
+    """Render one thread, or nothing where it is gone. It is read whole, in a short transaction,
+    so that no slow reader of an export holds a snapshot open."""
+    with database.snapshot() as connection:
+        row = connection.execute(_THREAD.where(which)).first()
+        if row is None:
+            return []
+        messages = connection.execute(_OF_THREAD, {"of_thread": row.seq}).yield_per(_AT_ONCE)
+        wired = (message_to_wire(message, row.id) for message in messages)
+        return list(render(thread_to_wire(row), wired))
 
 
 def as_jsonl(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
@@ -166,14 +185,6 @@ def _seqs(project: str, query: dict[str, Any]) -> Iterator[int]:
         for row in page.rows:
             yield row.seq
             query["after"] = row.id
-
-
-def _messages(
-    connection: sa.Connection, thread_seq: int, thread_id: str
-) -> Iterator[dict[str, Any]]:
-    statement = _OF_THREAD.where(Message.thread_seq == thread_seq)
-    for row in connection.execute(statement, execution_options={"yield_per": _MESSAGES_AT_ONCE}):
-        yield message_to_wire(row, thread_id)
 
 
 def _part_as_markdown(part: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ def workloads(threads: int) -> dict[str, Request]:
     second = data.FIRST_SECOND + middle * data.SECONDS_APART
     dates = f"created_after={second - 1}&created_before={second + 10 * data.SECONDS_APART}"
     full = "/v1/threads/thread_full/messages"
+    after = f"thread_{threads // 10:024d}"
     return {
         "retrieve a thread": Request("GET", one, range_=threads),
         "create, one metadata pair": Request("POST", "/v1/threads", ONE_PAIR),
@@ -44,7 +45,7 @@ def workloads(threads: int) -> dict[str, Request]:
         "list 20 messages": Request("GET", full),
         "list 100 messages": Request("GET", f"{full}?limit=100"),
         "list 20 threads": Request("GET", "/v1/threads"),
-        "page after 90 % of threads": Request("GET", f"/v1/threads?after=thread_{threads // 10:024d}"),
+        "page after 90 % of threads": Request("GET", f"/v1/threads?after={after}"),
         "filter by metadata": Request("GET", f"/v1/threads?metadata[user]=u{middle // 10}"),
         "range of dates": Request("GET", f"/v1/threads?{dates}"),
         "search a rare word": Request("GET", f"/v1/threads?q=rare{middle // 10}"),
@@ -122,7 +123,8 @@ class Bench:
         ]
         with ExitStack() as stack:
             servers = {
-                size: stack.enter_context(contenders.ours(path)) for size, (path, _) in paths.items()
+                size: stack.enter_context(contenders.ours(path))
+                for size, (path, _) in paths.items()
             }
             fulls = {}
             for size, one in servers.items():
@@ -167,7 +169,8 @@ class Bench:
 
         with contenders.ours(self.folder / "chat.db") as one:
             before = cpu_seconds(one.pid)
-            count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, self.seconds * 3)
+            length = self.seconds * 3
+            count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, length)
             spent = cpu_seconds(one.pid) - before
         return Figures(count * 9 / seconds, spent / count / 9 * 1e6, p50 / 9, p99 / 9)
 

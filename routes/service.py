@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Blueprint, Response, render_template, send_from_directory
+from flask import Blueprint, Response, redirect, render_template, send_from_directory, url_for
+from werkzeug.wrappers import Response as Redirect
 
 import database
 import metrics
@@ -16,6 +17,11 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
+
+
+@bp.get("/")
+def home() -> Redirect:
+    return redirect(url_for("admin.threads"))
 
 
 @bp.get("/healthz")

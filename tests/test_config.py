@@ -23,6 +23,7 @@ DEFAULTS = {
     "TRUSTED_PROXIES": 0,
     "CORS_ORIGINS": [],
     "TRUSTED_HOSTS": [],
+    "SECRET_KEY": None,
 }
 TWO_ORIGINS = ["https://a.example", "https://b.example"]
 GOOD = [
@@ -52,6 +53,7 @@ GOOD = [
     ("TRUSTED_HOSTS", "box.lan,192.168.1.5", ["box.lan", "192.168.1.5"]),
     ("TRUSTED_HOSTS", "box.lan,", ["box.lan"]),
     ("TRUSTED_HOSTS", "", []),
+    ("SECRET_KEY", "s" * 32, "s" * 32),
 ]
 BAD = {
     "DATABASE_URL": [

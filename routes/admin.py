@@ -1,0 +1,328 @@
+"""/admin/: the page on which a person finds, reads, exports, edits and deletes conversations."""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import (
+    Blueprint,
+    Flask,
+    Request,
+    Response,
+    flash,
+    g,
+    redirect,
+    render_template,
+    request,
+    stream_with_context,
+    url_for,
+)
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask_wtf.csrf import CSRFError, CSRFProtect
+from marshmallow import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+import database
+import exchange
+import keys
+import pages
+import schemas
+import store
+from access import check_id, project
+from body import read_query
+from errors import ApiError, first_fault
+from models import Thread
+from routes.threads import check_thread_id
+from wire import answer, list_to_wire, message_to_wire, thread_to_wire
+
+bp = Blueprint("admin", __name__)
+_csrf = CSRFProtect()
+_BROWSE = pages.BrowseThreads()
+_EXPORT = pages.ExportThreads()
+_EXPORT_ONE = pages.ExportThread()
+_MESSAGES = pages.BrowseMessages()
+_CREATE = schemas.CreateThread()
+_MODIFY = schemas.ModifyThread()
+_CREATE_MESSAGE = schemas.CreateMessage()
+_MOST_CHOSEN = 100
+_DOWNLOADS = {
+    "json": ("application/json", "json"),
+    "jsonl": ("application/jsonl", "jsonl"),
+    "markdown": ("text/markdown; charset=utf-8", "md"),
+}
+_NO_LONGER_VALID = (
+    "This form is no longer valid, perhaps because the server was set up anew. "
+    "Go back, reload the page and send it again; nothing was changed."
+)
+
+Answer = str | AnyResponse | tuple[str, int]
+
+
+class PageSession(SecureCookieSessionInterface):
+    """A session for the pages alone: the API neither reads nor pays for one."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return super().open_session(app, request) if request.path.startswith("/admin/") else None
+
+
+def init_app(app: Flask) -> None:
+    """Register the pages, their CSRF check and their session cookie.
+
+    The cookie's name tells servers apart: a browser sends a host's cookies to all of its ports.
+    """
+    server = hashlib.sha256(app.config["SECRET_KEY"].encode()).hexdigest()[:8]
+    app.config.update(
+        SESSION_COOKIE_NAME=f"threads-{server}",
+        SESSION_COOKIE_PATH="/admin/",
+        SESSION_COOKIE_SAMESITE="Strict",
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    app.session_interface = PageSession()
+    _csrf.init_app(app)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {function.__name__: function for function in pages.FILTERS}
+    app.register_blueprint(bp, url_prefix="/admin")
+
+
+@bp.before_request
+def _require_sign_in() -> None:
+    if keys.ring().keyed and "project" not in g:
+        raise ApiError(401, "This server has API keys, and the browse page has no sign-in yet.")
+
+
+@bp.before_request
+def _check_csrf() -> None:
+    try:
+        _csrf.protect()
+    except CSRFError as error:
+        raise ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form") from error
+
+
+@bp.get("/")
+def threads() -> Answer:
+    filters = pages.tidy_arguments()
+    if filters != request.args.to_dict():
+        return redirect(_list_address(filters))
+    try:
+        query = read_query(_BROWSE)
+        page, rows = pages.read_threads(project(), query)
+    except (ApiError, ValidationError) as error:
+        return _refused_list(filters, error)
+    newer, older = pages.neighbours(query, page)
+    return _list(filters, rows=rows, newer=newer, older=older)
+
+
+@bp.get("/threads.json")
+def threads_json() -> Response:
+    page, _ = pages.read_threads(project(), read_query(_BROWSE))
+    return answer(list_to_wire([thread_to_wire(row) for row in page.rows], page.has_more))
+
+
+@bp.get("/threads/export")
+def export() -> Response:
+    query = read_query(_EXPORT)
+    form = query.pop("form")
+    render = exchange.RENDERS["markdown" if form == "markdown" else "jsonl"]
+    found = (b"".join(pieces) for pieces in exchange.export(project(), query, render))
+    return _download(_as_array(found) if form == "json" else found, form, "threads")
+
+
+@bp.get("/threads/new")
+def new() -> str:
+    return render_template("new.html", form=pages.Form({"rows": []}, {}, {}))
+
+
+@bp.post("/threads")
+def create() -> Answer:
+    form = pages.read_form(_CREATE, pages.thread_body)
+    if form.faults:
+        return render_template("new.html", form=form), 400
+    return _create(form.body, "Thread created.")
+
+
+@bp.post("/example")
+def example() -> AnyResponse:
+    body = _CREATE.loads(render_template("example.json"))
+    return _create(body, "This is what a thread looks like.")
+
+
+@bp.get("/threads/<thread_id>")
+def thread(thread_id: str) -> str:
+    check_thread_id(thread_id)
+    query = read_query(_MESSAGES)
+    found, told, page = pages.read_thread(project(), thread_id, query)
+    earlier, later = pages.neighbours(query, page)
+    shown = pages.plain(chain([found], (message_to_wire(row, thread_id) for row in page.rows)))
+    return render_template(
+        "thread.html", thread=shown[0], messages=shown[1:], told=told, earlier=earlier, later=later
+    )
+
+
+@bp.get("/threads/<thread_id>.json")
+def thread_json(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    found, _, page = pages.read_thread(project(), thread_id, read_query(_MESSAGES))
+    messages = [message_to_wire(row, thread_id) for row in page.rows]
+    return answer({"thread": found, "messages": list_to_wire(messages, page.has_more)})
+
+
+@bp.get("/threads/<thread_id>/export")
+def export_thread(thread_id: str) -> Response:
+    check_thread_id(thread_id)
+    form = read_query(_EXPORT_ONE)["form"]
+    render = exchange.RENDERS["markdown" if form == "markdown" else "jsonl"]
+    return _download(exchange.export_thread(project(), thread_id, render), form, thread_id)
+
+
+@bp.get("/threads/<thread_id>/metadata")
+def edit_metadata(thread_id: str) -> str:
+    pairs = _find(thread_id)["metadata"]
+    form = pages.Form({"rows": list(pairs.items())}, {}, {})
+    return render_template("metadata.html", thread_id=thread_id, form=form)
+
+
+@bp.post("/threads/<thread_id>/metadata")
+def save_metadata(thread_id: str) -> Answer:
+    check_thread_id(thread_id)
+    form = pages.read_form(_MODIFY, pages.pairs_body)
+    if form.faults:
+        return render_template("metadata.html", thread_id=thread_id, form=form), 400
+    with database.write() as connection:
+        store.modify_thread(connection, project(), thread_id, form.body)
+    return _done("Metadata saved.", url_for(".thread", thread_id=thread_id))
+
+
+@bp.post("/threads/<thread_id>/messages")
+def add_message(thread_id: str) -> Answer:
+    check_thread_id(thread_id)
+    form = pages.read_form(_CREATE_MESSAGE, pages.message_body)
+    if form.faults:
+        return render_template("message.html", thread_id=thread_id, form=form), 400
+    with database.write() as connection:
+        added = store.create_message(connection, project(), thread_id, form.body)["id"]
+    return _done("Message added.", _permalink(thread_id, added))
+
+
+@bp.post("/threads/<thread_id>/copy")
+def copy(thread_id: str) -> AnyResponse:
+    check_thread_id(thread_id)
+    with database.write() as connection:
+        copied = store.copy_thread(connection, project(), thread_id, {})
+    return _done("This is the copy.", url_for(".thread", thread_id=copied["id"]))
+
+
+@bp.get("/threads/<thread_id>/messages/<message_id>/delete")
+def confirm_delete_message(thread_id: str, message_id: str) -> str:
+    _check_message_id(thread_id, message_id)
+    with database.snapshot() as connection:
+        message = store.find_message(connection, project(), thread_id, message_id)
+    [message] = pages.plain([message])
+    return render_template("confirm_message.html", thread_id=thread_id, message=message)
+
+
+@bp.post("/threads/<thread_id>/messages/<message_id>/delete")
+def delete_message(thread_id: str, message_id: str) -> AnyResponse:
+    _check_message_id(thread_id, message_id)
+    with database.write() as connection:
+        store.delete_message(connection, project(), thread_id, message_id)
+    return _done("Message deleted.", url_for(".thread", thread_id=thread_id, at=message_id))
+
+
+@bp.get("/threads/delete")
+@bp.get("/threads/<thread_id>/delete")
+def confirm_delete(thread_id: str | None = None) -> Answer:
+    rows = pages.find_threads(project(), _chosen(thread_id))
+    if thread_id and not rows:
+        raise ApiError(404, f"No thread found with id '{thread_id}'.")
+    if not rows:
+        return _done("Select at least one thread first.", _chosen_from())
+    return render_template("confirm.html", rows=rows, back=_chosen_from())
+
+
+@bp.post("/threads/delete")
+@bp.post("/threads/<thread_id>/delete")
+def delete(thread_id: str | None = None) -> AnyResponse:
+    chosen = Thread.id.in_(_chosen(thread_id))
+    with database.write() as connection:
+        count = store.delete_threads(connection, project(), chosen)
+    return _done(f"Deleted {count} thread{'' if count == 1 else 's'}.", _chosen_from())
+
+
+def _list(filters: dict[str, str], **shown: Any) -> str:
+    kept = {name: text for name, text in filters.items() if name not in ("after", "before")}
+    shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters}
+    pairs = [
+        (name, text, _list_address({key: kept[key] for key in kept if key != name}))
+        for name, text in kept.items()
+        if name.startswith("metadata[")
+    ]
+    return render_template("threads.html", pairs=pairs, **shown)
+
+
+def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) -> tuple[str, int]:
+    """Show the filters as they were given, with the refusal beside the one it speaks of."""
+    refusal = first_fault(error) if isinstance(error, ValidationError) else error
+    if refusal.code != 400 or (refusal.param or "").partition(".")[0] not in _BROWSE.load_fields:
+        raise error
+    return _list(filters, fault=refusal, rows=[], newer=False, older=False), 400
+
+
+def _find(thread_id: str) -> dict[str, Any]:
+    check_thread_id(thread_id)
+    with database.read() as connection:
+        [found] = pages.plain([store.find_thread(connection, project(), thread_id)])
+    return found  # type: ignore[no-any-return]
+
+
+def _create(body: dict[str, Any], message: str) -> AnyResponse:
+    with database.write() as connection:
+        created = store.create_thread(connection, project(), body)
+    return _done(message, url_for(".thread", thread_id=created["id"]))
+
+
+def _done(message: str, address: str) -> AnyResponse:
+    flash(message)
+    return redirect(address, 303)
+
+
+def _chosen(thread_id: str | None) -> list[str]:
+    return [thread_id] if thread_id else request.args.getlist("id")[:_MOST_CHOSEN]
+
+
+def _list_address(filters: dict[str, str]) -> str:
+    return f"{url_for('.threads')}?{urlencode(filters)}" if filters else url_for(".threads")
+
+
+def _chosen_from() -> str:
+    """Return the list as it was filtered when threads were selected."""
+    return _list_address({name: text for name, text in request.args.items() if name != "id"})
+
+
+def _permalink(thread_id: str, message_id: str) -> str:
+    return url_for(".thread", thread_id=thread_id, at=message_id, _anchor=message_id)
+
+
+def _check_message_id(thread_id: str, message_id: str) -> None:
+    check_thread_id(thread_id)
+    check_id(message_id, "msg", "message_id", "message")
+
+
+def _as_array(lines: Iterator[bytes]) -> Iterator[bytes]:
+    opening = b"["
+    for line in lines:
+        yield opening + line.rstrip(b"\n")
+        opening = b",\n"
+    yield b"[]\n" if opening == b"[" else b"]\n"
+
+
+def _download(pieces: Iterator[bytes], form: str, name: str) -> Response:
+    """Stream a file; what is refused is refused before the first byte leaves."""
+    first = next(pieces, b"")
+    content_type, suffix = _DOWNLOADS[form]
+    body = stream_with_context(chain([first], pieces))
+    response = Response(body, content_type=content_type)
+    response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{suffix}")
+    return response

@@ -1,0 +1,91 @@
+// Adds to the browse page what it can do without: copying, selecting all, `/`, live lengths.
+"use strict";
+
+const status = document.getElementById("status");
+
+function say(text) {
+  const line = document.createElement("p");
+  line.className = "flash toast";
+  line.textContent = text;
+  status.replaceChildren(line);
+  setTimeout(() => line.remove(), 4000);
+}
+
+async function copy(button, source) {
+  try {
+    await navigator.clipboard.writeText(source.title || source.textContent);
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+    say("Copied.");
+  } catch {
+    getSelection().selectAllChildren(source);
+    say("Selected: copy it with the keyboard.");
+  }
+}
+
+const pattern = document.getElementById("copy-button").content.firstElementChild;
+for (const source of document.querySelectorAll("[data-copy]")) {
+  const button = pattern.cloneNode(true);
+  button.title = source.dataset.copy;
+  button.setAttribute("aria-label", source.dataset.copy);
+  button.addEventListener("click", () => copy(button, source));
+  source.after(button);
+}
+
+const all = document.querySelector("[data-select-all]");
+if (all) {
+  const boxes = [...document.querySelectorAll("input[name=id]")];
+  const remove = document.querySelector("[data-count]");
+  const count = () => {
+    const chosen = boxes.filter((box) => box.checked).length;
+    remove.disabled = !chosen;
+    remove.textContent = chosen ? `${remove.dataset.count} ${chosen} selected…` : "Delete selected…";
+    all.checked = chosen === boxes.length;
+    all.indeterminate = chosen > 0 && chosen < boxes.length;
+  };
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const box of boxes) box.checked = all.checked;
+    count();
+  });
+  for (const box of boxes) box.addEventListener("change", count);
+  addEventListener("pageshow", count);
+  count();
+}
+
+document.addEventListener("keydown", (event) => {
+  const search = document.querySelector("[data-slash]");
+  const typing = event.target.closest("input:not([type=checkbox]), textarea, select");
+  if (event.key === "/" && search && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    search.select();
+    search.focus();
+  }
+});
+
+for (const field of document.querySelectorAll("[data-limit]")) {
+  const limit = Number(field.dataset.limit);
+  const counter = document.createElement("span");
+  counter.className = "counter";
+  counter.setAttribute("aria-hidden", "true");
+  field.after(counter);
+  const count = () => {
+    const length = [...field.value].length;
+    counter.textContent = length ? `${length.toLocaleString("en")} / ${limit.toLocaleString("en")}` : "";
+    counter.classList.toggle("over", length > limit);
+  };
+  field.addEventListener("input", count);
+  count();
+}
+
+for (const menu of document.querySelectorAll("details.menu")) {
+  document.addEventListener("click", (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+}
