@@ -70,9 +70,14 @@ def sign_in(secret: str) -> Key | None:
     """Let the rest of this request see a key's project; return the key, if it is one."""
     key = keys.ring().find(secret)
     if key:
-        g.project, g.key_shown = key.project, key.shown
-        keys.ring().touch(key)
+        use(key)
     return key
+
+
+def use(key: Key) -> None:
+    """Show the rest of this request a key's project, and nothing else."""
+    g.project, g.key_shown = key.project, key.shown
+    keys.ring().touch(key)
 
 
 def check_id(value: str, prefix: str, param: str, kind: str) -> None:

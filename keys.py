@@ -65,7 +65,10 @@ class Ring:
         """Return the key that a secret opens, unless it is malformed, expired or revoked."""
         if not is_well_formed(secret):
             return None
-        digest = hash_of(secret)
+        return self.named(hash_of(secret))
+
+    def named(self, digest: str) -> Key | None:
+        """Return the key of a stored hash, unless it is expired or revoked."""
         key = self._keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256, digest):
             return None

@@ -146,6 +146,18 @@ class StoredAnswer(Base):
     __table_args__ = (sa.Index("idempotency_by_age", "created_at"), {"sqlite_strict": True})
 
 
+class FailedSignIn(Base):
+    """How often an address gave a wrong key to the browse page, and when last."""
+
+    __tablename__ = "failed_sign_ins"
+
+    address: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[int]
+
+    __table_args__ = ({"sqlite_strict": True},)
+
+
 message_text = sa.table("message_text", sa.column("rowid", sa.Integer), sa.column("message_text"))
 """SQLite's full-text index over the text parts of messages (rowid is messages.seq)."""
 

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from routes import admin, messages, mock, service, threads
+from routes import admin, messages, mock, service, signin, threads
 
 
 def init_app(app: Flask) -> None:
@@ -13,4 +13,5 @@ def init_app(app: Flask) -> None:
             app.register_blueprint(module.bp, url_prefix=f"{prefix}/threads", name=f"{name}_{kind}")
     app.register_blueprint(service.bp)
     mock.init_app(app)
+    signin.init_app(app)
     admin.init_app(app)

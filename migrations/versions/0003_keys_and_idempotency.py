@@ -1,4 +1,4 @@
-"""API keys; stored answers of requests with an Idempotency-Key"""
+"""API keys; stored answers of requests with an Idempotency-Key; failed sign-ins"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,8 +34,16 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("idempotency_by_age", "idempotency", ["created_at"])
+    op.create_table(
+        "failed_sign_ins",
+        sa.Column("address", sa.Text(), primary_key=True),
+        sa.Column("failures", _INTEGER, nullable=False),
+        sa.Column("last_at", _INTEGER, nullable=False),
+        sqlite_strict=True,
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("failed_sign_ins")
     op.drop_table("idempotency")
     op.drop_table("api_keys")

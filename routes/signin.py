@@ -1,0 +1,100 @@
+"""Signing in to the browse page with an API key, once keys exist."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+from flask import Flask, flash, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
+
+import access
+import database
+import keys
+from errors import ApiError
+from models import FailedSignIn, unix_now
+from routes.admin import bp
+
+SESSION_LIFE = timedelta(hours=12)
+FREE_TRIES = 5
+FORGOTTEN_SECONDS = 3_600
+_LONGEST_WAIT_SECONDS = 300
+_OPEN_VIEWS = frozenset({"admin.sign_in", "admin.check_key"})
+
+
+def init_app(app: Flask) -> None:
+    """Set how long a sign-in lasts."""
+    app.config["PERMANENT_SESSION_LIFETIME"] = SESSION_LIFE
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+
+
+@bp.before_request
+def _require_sign_in() -> Response | None:
+    """Show no page without a key of a project, once there are keys."""
+    if not keys.ring().keyed or request.endpoint in _OPEN_VIEWS:
+        return None
+    key = keys.ring().named(session.get("key", ""))
+    if key:
+        access.use(key)
+        return None
+    if request.path.endswith(".json"):
+        raise ApiError(401, "Sign in at /admin/sign-in first.", code="not_signed_in")
+    return redirect(url_for("admin.sign_in"))
+
+
+@bp.get("/sign-in")
+def sign_in() -> str:
+    return render_template("sign_in.html")
+
+
+@bp.post("/sign-in")
+def check_key() -> Response | tuple[str, int]:
+    address = request.remote_addr or ""
+    if wait := _seconds_to_wait(address):
+        refusal = f"Too many wrong keys. Try again in {wait} seconds."
+        return render_template("sign_in.html", refusal=refusal), 429
+    key = keys.ring().find(request.form.get("key", "").strip())
+    if key is None:
+        _note_failure(address)
+        return render_template("sign_in.html", refusal="This is no valid API key."), 401
+    session.clear()
+    session.permanent = True
+    session["key"] = key.sha256
+    _forget_failures(address)
+    return redirect(url_for("admin.threads"), 303)
+
+
+@bp.post("/sign-out")
+def sign_out() -> Response:
+    session.clear()
+    flash("You are signed out.")
+    return redirect(url_for("admin.sign_in"), 303)
+
+
+def _seconds_to_wait(address: str) -> int:
+    """Return how long an address must wait: nothing at first, then twice as long each time."""
+    with database.read() as connection:
+        row = connection.execute(_FAILURES, {"of_address": address}).first()
+    if row is None or row.failures < FREE_TRIES:
+        return 0
+    wait: int = min(2 ** (row.failures - FREE_TRIES + 1), _LONGEST_WAIT_SECONDS)
+    return max(0, int(row.last_at) + wait - unix_now())
+
+
+_IS_ADDRESS = FailedSignIn.address == sa.bindparam("of_address")
+_FAILURES = sa.select(FailedSignIn.failures, FailedSignIn.last_at).where(_IS_ADDRESS)
+
+
+def _note_failure(address: str) -> None:
+    now = unix_now()
+    with database.write() as connection:
+        old = FailedSignIn.last_at <= now - FORGOTTEN_SECONDS
+        connection.execute(sa.delete(FailedSignIn).where(old))
+        again = sa.update(FailedSignIn).where(_IS_ADDRESS)
+        again = again.values(failures=FailedSignIn.failures + 1, last_at=now)
+        if not connection.execute(again, {"of_address": address}).rowcount:
+            first = {"address": address, "failures": 1, "last_at": now}
+            connection.execute(sa.insert(FailedSignIn), first)
+
+
+def _forget_failures(address: str) -> None:
+    with database.write() as connection:
+        connection.execute(sa.delete(FailedSignIn).where(_IS_ADDRESS), {"of_address": address})

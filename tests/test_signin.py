@@ -1,0 +1,147 @@
+"""Signing in to the browse page."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+import keys
+from models import sources
+from routes.signin import FREE_TRIES
+
+
+@pytest.fixture
+def secret(app: Flask) -> str:
+    """A key of the project `ours`."""
+    return make_key(app, "ours")
+
+
+def make_key(app: Flask, project: str) -> str:
+    with app.app_context():
+        secret = keys.create(project, "", None)
+    app.extensions["keys"] = keys.Ring()
+    return secret
+
+
+def token_of(client: FlaskClient, address: str = "/admin/sign-in") -> str:
+    page = client.get(address, follow_redirects=True).get_data(as_text=True)
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found, page
+    return found[1]
+
+
+def sign_in(client: FlaskClient, secret: str, **options: Any) -> Any:
+    form = {"key": secret, "csrf_token": token_of(client)}
+    return client.post("/admin/sign-in", data=form, **options)
+
+
+def test_without_keys_nobody_signs_in(client: FlaskClient) -> None:
+    assert client.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/admin/threads/new", "/admin/threads/thread_a"])
+def test_with_keys_every_page_asks_to_sign_in(client: FlaskClient, secret: str, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.location) == (302, "/admin/sign-in")
+
+
+def test_a_json_twin_is_401_without_a_sign_in(client: FlaskClient, secret: str) -> None:
+    answer = client.get("/admin/threads.json")
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "not_signed_in")
+
+
+def test_an_api_key_signs_in_and_shows_its_project_only(
+    app: Flask, client: FlaskClient, secret: str
+) -> None:
+    other = {"Authorization": f"Bearer {make_key(app, 'theirs')}"}
+    body = {"messages": [{"role": "user", "content": "Their secret plan"}]}
+    theirs = client.post("/v1/threads", json=body, headers=other).json["id"]
+    assert sign_in(client, secret).status_code == 303
+    assert "Their secret plan" not in client.get("/admin/").get_data(as_text=True)
+    assert client.get(f"/admin/threads/{theirs}").status_code == 404
+    assert client.get("/admin/threads.json").json["data"] == []
+
+
+def test_the_cookie_is_strict_http_only_and_lasts_twelve_hours(
+    client: FlaskClient, secret: str
+) -> None:
+    cookie = sign_in(client, secret).headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert "Path=/admin/" in cookie
+    assert "Secure" not in cookie
+    [cookie] = client._cookies.values()  # type: ignore[attr-defined]
+    assert cookie.expires is not None
+
+
+def test_the_cookie_is_secure_behind_https(client: FlaskClient, secret: str) -> None:
+    options = {"base_url": "https://localhost", "headers": {"Referer": "https://localhost/admin/"}}
+    page = client.get("/admin/sign-in", base_url="https://localhost").get_data(as_text=True)
+    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert token
+    form = {"key": secret, "csrf_token": token[1]}
+    answer = client.post("/admin/sign-in", data=form, **options)
+    assert "Secure" in answer.headers["Set-Cookie"]
+
+
+def test_a_cookie_holds_no_key(client: FlaskClient, secret: str) -> None:
+    assert secret not in sign_in(client, secret).headers["Set-Cookie"]
+
+
+def test_a_revoked_key_is_signed_out(app: Flask, client: FlaskClient, secret: str) -> None:
+    sign_in(client, secret)
+    with app.app_context():
+        keys.revoke(secret)
+    app.extensions["keys"] = keys.Ring()
+    assert client.get("/admin/").location == "/admin/sign-in"
+
+
+def test_signing_out_ends_the_session(client: FlaskClient, secret: str) -> None:
+    sign_in(client, secret)
+    form = {"csrf_token": token_of(client, "/admin/threads/new")}
+    assert client.post("/admin/sign-out", data=form).status_code == 303
+    assert client.get("/admin/").location == "/admin/sign-in"
+
+
+def test_a_sign_in_without_its_token_is_refused(client: FlaskClient, secret: str) -> None:
+    assert client.post("/admin/sign-in", data={"key": secret}).status_code == 400
+
+
+def test_a_wrong_key_is_refused_on_the_page(client: FlaskClient, secret: str) -> None:
+    answer = sign_in(client, "tsk_wrong")
+    assert answer.status_code == 401
+    assert "This is no valid API key." in answer.get_data(as_text=True)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set the server's clock."""
+    return lambda second: monkeypatch.setattr(sources, "now", lambda: second)
+
+
+def test_wrong_keys_make_an_address_wait_longer_each_time(
+    client: FlaskClient, secret: str, clock: Callable[[int], None]
+) -> None:
+    clock(1_000)
+    for _ in range(FREE_TRIES):
+        assert sign_in(client, "tsk_wrong").status_code == 401
+    assert sign_in(client, secret).status_code == 429
+    clock(1_002)
+    assert sign_in(client, "tsk_wrong").status_code == 401
+    clock(1_005)
+    assert sign_in(client, secret).status_code == 429
+    clock(1_006)
+    assert sign_in(client, secret).status_code == 303
+
+
+def test_another_address_does_not_wait(
+    client: FlaskClient, secret: str, clock: Callable[[int], None]
+) -> None:
+    clock(1_000)
+    for _ in range(FREE_TRIES + 1):
+        sign_in(client, "tsk_wrong")
+    other = {"REMOTE_ADDR": "192.0.2.7"}
+    assert sign_in(client, secret, environ_overrides=other).status_code == 303
