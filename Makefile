@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: run test install lint clean
+.PHONY: run test install lint bench clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
@@ -18,6 +18,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 install: $(VENV)/.runtime
+
+# QUICK=1 ends within two minutes; PEERS=1 adds json-server and Prism; WRITE=1 writes docs/performance.md
+bench: $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(WRITE),--write)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

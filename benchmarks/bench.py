@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import importlib.metadata
 import json
 import os
 import platform
@@ -16,9 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import database
 from benchmarks import contenders, data, floor, report
 from benchmarks.contenders import Running
-from benchmarks.load import HEADERS, Figures, Request, in_threads, measure, memory_mb
+from benchmarks.load import (
+    HEADERS,
+    Figures,
+    Request,
+    cpu_seconds,
+    in_threads,
+    measure,
+    memory_mb,
+)
 
 TEXT = "Hello, how are you? I would like to know what the weather will be tomorrow in my town."
 MESSAGE = {"role": "user", "content": TEXT}
@@ -26,6 +36,7 @@ ONE_PAIR = json.dumps({"metadata": {"user": "u1"}})
 THREE_MESSAGES = json.dumps({"messages": [MESSAGE] * 3})
 GROWTH = (1_000, 100_000, 1_000_000)
 QUICK_GROWTH = (1_000, 10_000)
+_PACKAGES = ("gunicorn", "Flask", "SQLAlchemy")
 
 
 def workloads(threads: int) -> dict[str, Request]:
@@ -165,8 +176,6 @@ class Bench:
 
     def chat(self) -> Figures:
         """Measure sessions of a chat with eight clients; figures are per request."""
-        from benchmarks.load import cpu_seconds
-
         with contenders.ours(self.folder / "chat.db") as one:
             before = cpu_seconds(one.pid)
             length = self.seconds * 3
@@ -242,23 +251,15 @@ def main() -> None:
 
 
 def _machine() -> dict[str, str]:
-    import flask
-    import gunicorn
-    import sqlalchemy
-
-    import database
-
     model = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": f"{os.cpu_count()} × {model or platform.machine()}",
-        "system": f"{platform.system()} {platform.release()}",
+        "on": f"{datetime.now(UTC):%Y-%m-%d}",
+        "with": f"{os.cpu_count()} cores of {model or platform.machine()}",
+        "Linux": platform.release(),
         "Python": platform.python_version(),
         "SQLite": database.sqlite.sqlite_version,
-        "gunicorn": gunicorn.__version__,
-        "Flask": __import__("importlib.metadata", fromlist=["version"]).version("flask"),
-        "SQLAlchemy": sqlalchemy.__version__,
-        "load": str(flask is not None and os.getloadavg()),
+        **versions,
     }
 
 

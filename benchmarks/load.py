@@ -109,7 +109,7 @@ def _wrk(
         script.write(_SCRIPT % values)
         script.flush()
         url = f"http://{address[0]}:{address[1]}"
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"RESULT (\S+) (\S+) (\S+) (\S+) (\S+)", output)
     assert found, output
