@@ -34,6 +34,7 @@ except ImportError:
 log = logging.getLogger("threads")
 
 QUEUE_SECONDS = 2.5
+TURNS_KEPT = 8
 BUSY_MILLISECONDS = 3000
 POOL_SECONDS = 5
 DISK_FLOOR_BYTES = 64 << 20
@@ -60,6 +61,7 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
         "pool_size": settings["WORKER_THREADS"],
         "max_overflow": 0,
         "pool_timeout": POOL_SECONDS,
+        "pool_use_lifo": True,
     }
     return {
         "SQLALCHEMY_DATABASE_URI": url,
@@ -213,27 +215,51 @@ class WriteQueue:
     """One writer at a time, across threads (a lock) and processes (flock on a file).
 
     Nobody polls. The kernel drops a dead process's flock, and a wait ends at a deadline: only a
-    thread of its own waits in flock, which knows no time limit.
+    thread of its own waits in flock, which knows no time limit. The flock stays with a process
+    for up to TURNS_KEPT turns while its own threads want the next one, for handing it to another
+    process costs as much as a small write.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._file = -1
+        self._kept = 0
 
     @contextmanager
     def turn(self, seconds: float = QUEUE_SECONDS) -> Iterator[None]:
         """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
         deadline = monotonic() + seconds
-        if not self._turn.acquire(timeout=seconds):
-            raise _busy()
+        self._await_turn(seconds)
         try:
-            lock = self._lock_file(deadline)
-            try:
-                yield
-            finally:
-                os.close(lock)
+            if self._file < 0:
+                self._file = self._lock_file(deadline)
+            yield
         finally:
-            self._turn.release()
+            self._end_turn()
+
+    def _await_turn(self, seconds: float) -> None:
+        self._count(1)
+        got = self._turn.acquire(timeout=seconds)
+        self._count(-1)
+        if got:
+            return
+        if self._turn.acquire(blocking=False):
+            self._end_turn()
+        raise _busy()
+
+    def _end_turn(self) -> None:
+        self._kept += 1
+        if self._file >= 0 and (not self._waiting or self._kept >= TURNS_KEPT):
+            os.close(self._file)
+            self._file, self._kept = -1, 0
+        self._turn.release()
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._waiting += change
 
     def _lock_file(self, deadline: float) -> int:
         lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
