@@ -38,15 +38,18 @@ def read_query(schema: Schema) -> dict[str, Any]:
     Raises ApiError and ValidationError (400).
     """
     given: dict[str, Any] = {}
+    pairs: dict[str, str] = {}
     for name, values in request.args.lists():
         if len(values) > 1:
             raise ApiError(400, _DUPLICATE.format(name=name), name, "duplicate_parameter")
         if "\0" in name + values[0]:
             raise ApiError(400, "Query parameters cannot hold the NUL character (U+0000).")
         if name.startswith("metadata[") and name.endswith("]"):
-            given.setdefault("metadata", {})[name[9:-1]] = values[0]
+            pairs[name[9:-1]] = values[0]
         else:
             given[name] = values[0]
+    if pairs:
+        given.setdefault("metadata", pairs)
     return schema.load(given)  # type: ignore[no-any-return]
 
 
@@ -58,11 +61,7 @@ def read_object() -> dict[str, Any]:
     if not request.is_json or request.headers.get("Content-Encoding", "identity") != "identity":
         message = "Send the body as plain JSON with the header Content-Type: application/json."
         raise ApiError(415, message, code="unsupported_media_type")
-    value = parse_json(data)
-    if not isinstance(value, dict):
-        message = f"Invalid type: expected an object, but got {kind_of(value)} instead."
-        raise ApiError(400, message, code="invalid_request_error")
-    return value
+    return parse_object(data)
 
 
 def read_bytes() -> bytes:
@@ -92,6 +91,15 @@ def read_bytes() -> bytes:
 def _cut_short() -> ApiError:
     message = "Invalid body: the request body ended early or its chunks are malformed."
     return ApiError(400, message, code="invalid_request_error", headers={"Connection": "close"})
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return a strict JSON object. Raises ApiError 400."""
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        message = f"Invalid type: expected an object, but got {kind_of(value)} instead."
+        raise ApiError(400, message, code="invalid_request_error")
+    return value
 
 
 def parse_json(data: bytes) -> Any:

@@ -1,12 +1,14 @@
 """The `flask` command line: the app and its commands (Alembic stays out of the server)."""
 
 import os
+import re
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -24,6 +26,7 @@ import store
 from errors import ApiError
 from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
 
+_NUMBER = re.compile("[0-9]{1,11}", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PRUNED_AT_ONCE = 500
 _LINE_EVERY_SECONDS = 2
@@ -65,7 +68,7 @@ class Moment(click.ParamType[int]):
     name = "seconds|YYYY-MM-DD"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        if isinstance(value, int) or value.isdigit():
+        if isinstance(value, int) or _NUMBER.fullmatch(value):
             return int(value)
         try:
             return int(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
@@ -79,7 +82,7 @@ class Age(click.ParamType[int]):
     name = "age"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        if value[:-1].isdigit() and value[-1] in _UNITS:
+        if _NUMBER.fullmatch(value[:-1]) and value[-1] in _UNITS:
             return int(value[:-1]) * _UNITS[value[-1]]
         self.fail("Write it as a number and s, m, h, d or w, for example 30d.", param, ctx)
 
@@ -90,23 +93,23 @@ _metadata = click.option("--metadata", type=Pair(), multiple=True, help="Must ma
 
 @click.command()
 @click.option("--as", "form", type=click.Choice(sorted(exchange.RENDERS)), default="jsonl")
-@click.option("--output", type=click.File("wb", atomic=True), default="-", help="Default: stdout.")
+@click.option("--output", type=click.Path(dir_okay=False), default="-", help="Default: stdout.")
 @click.option("--created-after", type=Moment())
 @click.option("--created-before", type=Moment())
 @click.option("--q", help="All these words in one message.")
 @_metadata
 @_project
 def export(
-    form: str, output: IO[bytes], metadata: list[tuple[str, str]], project: str, **filters: Any
+    form: str, output: str, metadata: list[tuple[str, str]], project: str, **filters: Any
 ) -> None:
     """Write threads with their messages, oldest first."""
     query = {key: value for key, value in filters.items() if value is not None}
     query |= {"metadata": dict(metadata)} if metadata else {}
-    with _database():
+    with _database(), _whole_file(output) as file:
         total = None if query else _count(project)
         with _progress("Exported", "threads", total) as step:
             for pieces in exchange.export(project, query, exchange.RENDERS[form]):
-                output.writelines(pieces)
+                file.writelines(pieces)
                 step(1)
 
 
@@ -208,6 +211,25 @@ def _database() -> Iterator[None]:
         yield
     except ApiError as error:
         raise click.ClickException(str(error.description)) from error
+
+
+@contextmanager
+def _whole_file(path: str) -> Iterator[IO[bytes]]:
+    """Yield a file that takes its name only when all of it is written; `-` is stdout."""
+    target = Path(path).resolve()
+    if path == "-" or (target.exists() and not target.is_file()):
+        with click.open_file(path, "wb") as stream:
+            yield stream
+        return
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(target)
+    except OSError as error:
+        raise click.FileError(path, error.strerror) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+import sqlalchemy as sa
 from marshmallow import ValidationError
 
 import database
 import listing
 import store
-from body import parse_json
+from body import parse_object
 from errors import ApiError, first_fault
-from models import DEFAULT_PROJECT
+from models import DEFAULT_PROJECT, Message, Thread
 from schemas import ExportedThread
-from wire import message_to_wire, thread_to_wire
+from wire import MESSAGE_COLUMNS, THREAD_COLUMNS, message_to_wire, thread_to_wire
 
 _THREADS_A_PAGE = 100
-_MESSAGES_A_PAGE = 500
+_MESSAGES_AT_ONCE = 500
 _MESSAGES_A_BATCH = 500
 _LINE = ExportedThread()
+_THREAD = sa.select(*THREAD_COLUMNS)
+_OF_THREAD = sa.select(*MESSAGE_COLUMNS).order_by(Message.seq)
 _ABSENT_ON_HOSTED = {"status": "completed", "incomplete_details": None, "incomplete_at": None}
 
 Render = Callable[[dict[str, Any], Iterable[dict[str, Any]]], Iterator[bytes]]
@@ -39,9 +42,18 @@ class Outcome(NamedTuple):
 
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list[bytes]]:
-    """Yield each thread that meets a list query, oldest first, as rendered pieces of bytes."""
-    for seq, thread in _threads(project, query):
-        yield list(render(thread, _messages(project, seq, thread["id"])))
+    """Yield each thread that meets a list query, oldest first, as rendered pieces of bytes.
+
+    A thread and its messages are of one moment; one deleted since its page was read is left out.
+    """
+    for seq in _seqs(project, query):
+        with database.snapshot() as connection:
+            row = connection.execute(_THREAD.where(Thread.seq == seq)).first()
+            if row is None:
+                continue
+            thread = thread_to_wire(row)
+            pieces = list(render(thread, _messages(connection, seq, row.id)))
+        yield pieces
 
 
 def as_jsonl(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
@@ -111,7 +123,7 @@ def read_line(line: bytes) -> dict[str, Any]:
 
     Fields of a message that the hosted API never sent may be absent.
     """
-    value = parse_json(line)
+    value = parse_object(line)
     try:
         for message in value["messages"]:
             absent = {"completed_at": message["created_at"], "attachments": []}
@@ -125,6 +137,10 @@ def read_line(line: bytes) -> dict[str, Any]:
     ids = [message["id"] for message in loaded["messages"]]
     if len(set(ids)) < len(ids):
         raise ApiError(400, "Two messages of this thread have the same id.", "messages")
+    for number, message in enumerate(loaded["messages"]):
+        if message["thread_id"] != loaded["thread"]["id"]:
+            sentence = f"Invalid 'messages[{number}].thread_id': the message is of another thread."
+            raise ApiError(400, sentence, f"messages[{number}].thread_id", "invalid_value")
     return loaded
 
 
@@ -141,26 +157,23 @@ def _store_batch(
     return outcomes
 
 
-def _threads(project: str, query: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _seqs(project: str, query: dict[str, Any]) -> Iterator[int]:
     page = listing.Page((), True)
     query = query | {"limit": _THREADS_A_PAGE, "order": "asc"}
     while page.has_more:
         with database.snapshot() as connection:
             page = listing.list_threads(connection, project, query)
         for row in page.rows:
-            yield row.seq, thread_to_wire(row)
+            yield row.seq
             query["after"] = row.id
 
 
-def _messages(project: str, thread_seq: int, thread_id: str) -> Iterator[dict[str, Any]]:
-    page = listing.Page((), True)
-    query: dict[str, Any] = {"limit": _MESSAGES_A_PAGE, "order": "asc"}
-    while page.has_more:
-        with database.snapshot() as connection:
-            page = listing.list_messages(connection, project, thread_seq, query)
-        for row in page.rows:
-            yield message_to_wire(row, thread_id)
-            query["after"] = row.id
+def _messages(
+    connection: sa.Connection, thread_seq: int, thread_id: str
+) -> Iterator[dict[str, Any]]:
+    statement = _OF_THREAD.where(Message.thread_seq == thread_seq)
+    for row in connection.execute(statement, execution_options={"yield_per": _MESSAGES_AT_ONCE}):
+        yield message_to_wire(row, thread_id)
 
 
 def _part_as_markdown(part: dict[str, Any]) -> str:

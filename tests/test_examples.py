@@ -1,0 +1,308 @@
+"""The scripts in examples/, run as a person runs them, against live servers."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server
+from flask import Flask, request
+from openai import OpenAI
+from werkzeug.serving import make_server
+
+from config import ROOT
+from errors import ApiError
+
+MESSAGES = [
+    {"role": "user", "content": "Which tram? é 😀"},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "This one:"},
+            {"type": "image_url", "image_url": {"url": "https://e.x/i.png", "detail": "low"}},
+        ],
+        "metadata": {"k": "v"},
+    },
+    {
+        "role": "user",
+        "content": [{"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}}],
+        "attachments": [{"file_id": "file-2", "tools": [{"type": "file_search"}]}],
+    },
+]
+
+
+def run_example(name: str, *arguments: Any, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def flask(url: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flask", *map(str, arguments)]
+    environment = os.environ | {"THREADS_DATABASE_URL": url}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def contents(sdk: OpenAI, thread: str) -> list[Any]:
+    listed = sdk.beta.threads.messages.list(thread, order="asc", limit=100)
+    kept = ("role", "content", "attachments", "metadata")
+    return [{key: message.to_dict()[key] for key in kept} for message in listed]
+
+
+@pytest.fixture
+def filled(server: Server) -> Iterator[tuple[OpenAI, list[str]]]:
+    """The shared live server with three threads, and their ids, oldest first."""
+    made: list[str] = []
+    with server.sdk() as sdk:
+        resources: Any = {"code_interpreter": {"file_ids": ["file-3"]}}
+        made.append(sdk.beta.threads.create(messages=MESSAGES, metadata={"user": "u1"}).id)
+        many: Any = [{"role": "user", "content": str(number)} for number in range(250)]
+        made.append(sdk.beta.threads.create(messages=many, tool_resources=resources).id)
+        made.append(sdk.beta.threads.create().id)
+        yield sdk, made
+        for thread in made:
+            sdk.beta.threads.delete(thread)
+
+
+@pytest.fixture
+def closing(app: Flask) -> Iterator[str]:
+    """A service that is closing: it lists no threads, and one of them it cannot read."""
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.before_request
+    def refuse() -> None:
+        if request.method == "GET" and request.path == "/v1/threads":
+            message = "Your request to GET /v1/threads must be made with a session key."
+            raise ApiError(401, message, code="missing_scope")
+        if request.path.startswith("/v1/threads/thread_broken"):
+            raise ApiError(422, "This thread cannot be read.")
+
+    service = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=service.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{service.port}/v1"
+    service.shutdown()
+    thread.join()
+    service.server_close()
+
+
+def test_move_copies_what_the_server_lists_into_an_import_file(
+    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
+) -> None:
+    sdk, made = filled
+    output = tmp_path / "threads.jsonl"
+    moved = run_example("move_from_server.py", "--from", server.base_url, "--output", output)
+    assert (moved.returncode, moved.stdout) == (0, "")
+    assert moved.stderr.endswith("copied 3, copied before 0, failed 0\n")
+    assert [line["thread"]["id"] for line in lines(output)] == made
+    assert lines(output)[0]["thread"] == sdk.beta.threads.retrieve(made[0]).to_dict()
+    url = f"sqlite:///{tmp_path}/new.db"
+    flask(url, "import", output)
+    exported = [json.loads(line) for line in flask(url, "export").stdout.splitlines()]
+    assert exported == lines(output)
+
+
+def test_move_goes_on_where_it_was_interrupted(
+    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
+) -> None:
+    output = tmp_path / "threads.jsonl"
+    move = ("move_from_server.py", "--from", server.base_url, "--output", output)
+    run_example(*move)
+    whole = output.read_bytes()
+    output.write_bytes(whole[: whole.index(b"\n") + 100])
+    again = run_example(*move)
+    assert again.stderr.endswith("copied 2, copied before 1, failed 0\n")
+    assert output.read_bytes() == whole
+
+
+def test_move_into_another_server_keeps_messages_and_metadata(
+    server: Server,
+    filled: tuple[OpenAI, list[str]],
+    serve: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    sdk, made = filled
+    output = tmp_path / "moved.txt"
+    with serve() as target, target.sdk() as new:
+        move = ("move_from_server.py", "--from", server.base_url, "--to", target.base_url)
+        moved = run_example(*move, "--output", output)
+        assert moved.returncode == 0
+        assert moved.stderr.endswith("copied 3, copied before 0, failed 0\n")
+        ids = dict(line.split() for line in output.read_text().splitlines())
+        assert list(ids) == made
+        for old_id, new_id in ids.items():
+            assert contents(new, new_id) == contents(sdk, old_id)
+            old, copy = sdk.beta.threads.retrieve(old_id), new.beta.threads.retrieve(new_id)
+            assert (copy.metadata, copy.tool_resources) == (old.metadata, old.tool_resources)
+        again = run_example(*move, "--output", output)
+        assert again.stderr.endswith("copied 0, copied before 3, failed 0\n")
+
+
+def test_move_says_what_to_do_when_the_list_is_refused(closing: str, tmp_path: Path) -> None:
+    moved = run_example("move_from_server.py", "--from", closing, "--output", tmp_path / "out")
+    assert moved.returncode == 1
+    assert "must be made with a session key" in moved.stderr
+    assert "--ids FILE" in moved.stderr
+    assert "Traceback" not in moved.stderr
+
+
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_move_copies_the_ids_of_a_file_and_reports_those_that_fail(
+    closing: str, app: Flask, tmp_path: Path, from_stdin: bool
+) -> None:
+    client = app.test_client()
+    made = [client.post("/v1/threads", json={"messages": MESSAGES}).json["id"] for _ in range(2)]
+    ids = f"{made[0]}\nthread_broken\n\nthread_unknown\n {made[1]} \n{made[0]}\n"
+    (tmp_path / "ids").write_text(ids)
+    file = "-" if from_stdin else tmp_path / "ids"
+    output = tmp_path / "threads.jsonl"
+    arguments = ("--from", closing, "--ids", file, "--output", output)
+    moved = run_example("move_from_server.py", *arguments, stdin=ids)
+    assert moved.returncode == 1
+    assert moved.stderr.splitlines() == [
+        "thread_broken: Error code: 422 - This thread cannot be read.",
+        "thread_unknown: Error code: 404 - No thread found with id 'thread_unknown'.",
+        "copied 2, copied before 1, failed 2",
+    ]
+    assert [line["thread"]["id"] for line in lines(output)] == made
+
+
+def test_conversations_follow_the_mapping(
+    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
+) -> None:
+    _, made = filled
+    export = tmp_path / "threads.jsonl"
+    run_example("move_from_server.py", "--from", server.base_url, "--output", export)
+    result = run_example("to_conversations.py", export)
+    assert result.returncode == 0
+    calls = [json.loads(line) for line in result.stdout.splitlines()]
+    first = [call for call in calls if call["thread"] == made[0]]
+    assert first == [
+        {
+            "thread": made[0],
+            "path": "/conversations",
+            "body": {
+                "metadata": {"user": "u1"},
+                "items": [
+                    {
+                        "type": "message",
+                        "role": "user",
+                        "content": [{"type": "input_text", "text": "Which tram? é 😀"}],
+                    },
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [
+                            {"type": "output_text", "text": "This one:"},
+                            {
+                                "type": "input_image",
+                                "image_url": "https://e.x/i.png",
+                                "detail": "low",
+                            },
+                        ],
+                    },
+                    {
+                        "type": "message",
+                        "role": "user",
+                        "content": [
+                            {"type": "input_image", "file_id": "file-1", "detail": "auto"},
+                            {"type": "input_file", "file_id": "file-2"},
+                        ],
+                    },
+                ],
+            },
+        }
+    ]
+    assert [call["body"] for call in calls if call["thread"] == made[2]] == [
+        {"metadata": {}, "items": []}
+    ]
+
+
+def test_conversations_take_twenty_items_a_call(tmp_path: Path) -> None:
+    part = {"type": "text", "text": {"value": "x", "annotations": []}}
+    message = {"role": "user", "content": [part], "attachments": []}
+    lengths = (0, 1, 20, 21, 45)
+    exported = [
+        {
+            "thread": {"id": f"thread_{length}", "metadata": None, "tool_resources": {}},
+            "messages": [message] * length,
+        }
+        for length in lengths
+    ]
+    text = "\n".join(map(json.dumps, exported))
+    result = run_example("to_conversations.py", stdin=text)
+    calls = [json.loads(line) for line in result.stdout.splitlines()]
+    more = "/conversations/{conversation_id}/items"
+    assert [(c["thread"], c["path"], len(c["body"]["items"])) for c in calls] == [
+        ("thread_0", "/conversations", 0),
+        ("thread_1", "/conversations", 1),
+        ("thread_20", "/conversations", 20),
+        ("thread_21", "/conversations", 20),
+        ("thread_21", more, 1),
+        ("thread_45", "/conversations", 20),
+        ("thread_45", more, 20),
+        ("thread_45", more, 5),
+    ]
+
+
+def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
+    citation = {"type": "file_citation", "text": "x", "start_index": 0, "end_index": 1}
+    text = {"type": "text", "text": {"value": "x", "annotations": [citation] * 2}}
+    refused = {"type": "refusal", "refusal": "No."}
+    message = {
+        "role": "assistant",
+        "content": [text, refused],
+        "attachments": [{"file_id": "file-1", "tools": [{"type": "file_search"}]}],
+        "metadata": {"a": "1"},
+        "assistant_id": "asst_1",
+        "run_id": "run_1",
+        "incomplete_details": {"reason": "max_tokens"},
+    }
+    resources = {"code_interpreter": {"file_ids": ["file-1"]}}
+    exported = {
+        "thread": {"id": "thread_1", "metadata": {}, "tool_resources": resources},
+        "messages": [message, message | {"content": [refused], "attachments": None}],
+    }
+    result = run_example("to_conversations.py", stdin=f"{json.dumps(exported)}\n[]\n")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1:] == [
+        "1 threads",
+        "1 calls",
+        "1 lines that are no exported thread",
+        "Without a target:",
+        "  2 annotations of texts",
+        "  2 assistant_id of messages",
+        "  2 ids and times of messages",
+        "  1 ids and times of threads",
+        "  2 incomplete_details of messages",
+        "  1 messages without content",
+        "  2 metadata of messages",
+        "  2 refusal parts",
+        "  2 run_id of messages",
+        "  1 tool_resources of threads",
+        "  1 tools of attachments",
+    ]
+    assert result.stderr.startswith("line 2: not an exported thread")
+
+
+@pytest.mark.parametrize("name", ["move_from_server.py", "to_conversations.py"])
+def test_example_explains_itself(name: str) -> None:
+    result = run_example(name, "--help")
+    assert result.returncode == 0
+    assert f"examples/{name}" in result.stdout
