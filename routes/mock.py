@@ -25,7 +25,7 @@ import schemas
 from access import project
 from body import read_body, read_bytes, read_query
 from errors import ApiError
-from models import Thread, Tombstone, sources
+from models import StoredAnswer, Thread, Tombstone, sources
 from wire import answer
 
 bp = Blueprint("mock", __name__, url_prefix="/_mock")
@@ -36,6 +36,7 @@ _IDS = schemas.IdSeed()
 _CLOCK = schemas.Clock()
 _REQUESTS = schemas.RequestFilter()
 _DELAY = re.compile(r"([0-9]{1,5})(ms|s)", re.ASCII)
+_WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
 _DROPS = {"drop": "before", "drop-after": "after"}
 
 
@@ -130,7 +131,8 @@ def seed() -> Response:
     refused = [outcome for outcome in outcomes if outcome.result == "refused"]
     if refused:
         message = "; ".join(f"line {each.line}: {each.reason}" for each in refused[:5])
-        raise ApiError(400, f"{len(refused)} lines were refused: {message}", code="invalid_seed")
+        message = f"{len(refused)} of {len(outcomes)} lines refused: {message}"
+        raise ApiError(400, message, code="invalid_seed")
     return answer({"object": "mock.seed", "threads": len(outcomes)})
 
 
@@ -203,14 +205,21 @@ def set_clock() -> Response:
     _refuse_on_a_file()
     body = read_body(_CLOCK)
     frozen, offset = body.get("frozen_at"), body.get("offset_seconds", 0)
-    sources.now = (lambda: time.time() + offset) if frozen is None else (lambda: frozen + offset)
-    return answer({"now": int(sources.now())})
+
+    def clock() -> float:
+        return float((time.time() if frozen is None else frozen) + offset)
+
+    if not 0 <= clock() <= schemas.MAX_SECONDS:
+        message = f"Invalid 'offset_seconds': it moves the clock past 0 or {schemas.MAX_SECONDS}."
+        raise ApiError(400, message, "offset_seconds", "invalid_value")
+    sources.now = clock
+    return answer({"now": int(clock())})
 
 
 def _wipe() -> None:
     with database.write() as connection:
-        connection.execute(sa.delete(Thread))
-        connection.execute(sa.delete(Tombstone))
+        for table in (Thread, Tombstone, StoredAnswer):
+            connection.execute(sa.delete(table))
 
 
 def _refuse_on_a_file() -> None:
@@ -295,10 +304,12 @@ def _delay_of_word(word: str) -> dict[str, Any]:
 
 def _injected(fault: dict[str, Any]) -> ApiError:
     status = fault["status"]
-    headers = {}
-    if status == 429:
-        headers["retry-after"] = str(fault.get("retry_after", 1))
-        headers["retry-after-ms"] = str(fault.get("retry_after_ms", 10))
+    waits = (_WAITS_OF_429 if status == 429 else {}) | fault
+    headers = {
+        name: str(waits[key])
+        for key, name in (("retry_after", "retry-after"), ("retry_after_ms", "retry-after-ms"))
+        if key in waits
+    }
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()
     code = "rate_limit_exceeded" if status == 429 else "injected_fault"
@@ -312,10 +323,13 @@ def _drop_connection() -> None:
 
 
 def _shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a log entry with its body as JSON where it is, else as text, else null."""
+    """Return a log entry with its body as JSON, passed through, else as text, else null."""
     data = entry["body"]
+    body: orjson.Fragment | str | None = None
     try:
-        body = orjson.loads(data) if data else None
+        if data:
+            orjson.loads(data)
+            body = orjson.Fragment(data)
     except ValueError:
         body = data.decode(errors="replace")
     return {**entry, "body": body}
