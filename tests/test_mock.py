@@ -11,6 +11,7 @@ import pytest
 from conftest import Server, refusal, serving, until
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page
 from werkzeug.test import TestResponse
 
 import keys
@@ -462,9 +463,9 @@ def test_a_bad_seed_stops_the_start_with_one_line(
     path = tmp_path / "bad.jsonl"
     if content is not None:
         path.write_bytes(content)
-    [said] = refusal(tmp_path / "log", SEED=path)
-    assert said.startswith(f"THREADS_SEED: {path}:")
-    assert reason in said
+    [refused] = refusal(tmp_path / "log", SEED=path)
+    assert refused.startswith(f"THREADS_SEED: {path}:")
+    assert reason in refused
 
 
 def test_a_seed_with_a_bad_line_far_down_leaves_the_database_empty(
@@ -710,7 +711,7 @@ def test_a_dropped_connection_leaves_only_json_on_stderr(live: Server) -> None:
     control(live, "get", "/requests")
     lines = live.log.read_text().splitlines()
     snippet = lines.index("    print(client.beta.threads.create())")
-    levels = [json.loads(said).get("level") for said in lines[snippet + 1 :] if said]
+    levels = [json.loads(each).get("level") for each in lines[snippet + 1 :] if each]
     assert set(levels) == {None}
 
 
@@ -956,6 +957,79 @@ def test_a_bad_control_request_is_a_clear_400(
 def test_a_control_that_is_no_json_is_415(mocked: FlaskClient) -> None:
     answer = mocked.post("/_mock/faults", data="rules", content_type="text/plain")
     assert fault(answer) == (415, "unsupported_media_type")
+
+
+# pages in a real browser
+
+HOSTS = pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+SUBMIT = """url => {
+    const form = document.createElement("form");
+    Object.assign(form, { method: "POST", action: url });
+    document.body.append(form);
+    form.submit();
+}"""
+
+
+def said(page: Page, url: str, options: dict[str, Any]) -> str:
+    """Fetch an address from a page; return what its script gets to see."""
+    script = "([url, options]) => fetch(url, options).then(a => a.text(), e => e.name)"
+    text: str = page.evaluate(script, [url, options])
+    return text
+
+
+@HOSTS
+@pytest.mark.parametrize("path", ["/_mock/reset", "/_mock/faults"])
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({}, "TypeError"),
+        ({"mode": "no-cors"}, ""),
+        ({"mode": "no-cors", "credentials": "include", "body": "{}"}, ""),
+        ({"headers": {"Content-Type": "application/json"}, "body": '{"rules": []}'}, "TypeError"),
+    ],
+    ids=["plain", "no-cors", "with-credentials", "json"],
+)
+def test_a_page_of_another_origin_cannot_use_the_controls(
+    live: Server, browser: Browser, pages: int, host: str, path: str, options: Any, seen: str
+) -> None:
+    with live.sdk() as sdk, browser.new_page() as page:
+        thread = sdk.beta.threads.create()
+        page.goto(f"http://{host}:{pages}/")
+        assert said(page, live.root_url + path, {"method": "POST", **options}) == seen
+        assert sdk.beta.threads.retrieve(thread.id) == thread
+
+
+@HOSTS
+def test_a_form_of_another_origin_cannot_reset(
+    live: Server, browser: Browser, pages: int, host: str
+) -> None:
+    with live.sdk() as sdk, browser.new_page() as page:
+        thread = sdk.beta.threads.create()
+        page.goto(f"http://{host}:{pages}/")
+        with page.expect_response(f"{live.root_url}/_mock/reset") as answer:
+            page.evaluate(SUBMIT, f"{live.root_url}/_mock/reset")
+        assert answer.value.status == 403
+        assert sdk.beta.threads.retrieve(thread.id) == thread
+
+
+@HOSTS
+@pytest.mark.parametrize("path", ["/v1/threads", "/_mock/requests"])
+@pytest.mark.parametrize(("mode", "seen"), [("cors", "TypeError"), ("no-cors", "")])
+def test_a_page_of_another_origin_cannot_read(
+    live: Server, browser: Browser, pages: int, host: str, path: str, mode: str, seen: str
+) -> None:
+    with browser.new_page() as page:
+        page.goto(f"http://{host}:{pages}/")
+        assert said(page, live.root_url + path, {"mode": mode}) == seen
+
+
+def test_a_page_of_our_own_origin_can(live: Server, browser: Browser) -> None:
+    with live.sdk() as sdk, browser.new_page() as page:
+        thread = sdk.beta.threads.create()
+        page.goto(f"{live.root_url}/healthz")
+        assert thread.id in said(page, f"{live.root_url}/v1/threads", {})
+        assert "mock.reset" in said(page, f"{live.root_url}/_mock/reset", {"method": "POST"})
+        assert thread.id not in said(page, f"{live.root_url}/v1/threads", {})
 
 
 # THREADS_REQUIRE_BETA
