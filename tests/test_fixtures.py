@@ -164,8 +164,9 @@ def ran(command: list[str], folder: Path, **settings: str) -> subprocess.Complet
 
 
 def ran_pytest(folder: Path, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider"]
-    return ran([*command, *options], folder, **settings)
+    """Run the suite without the plugins that happen to be installed here."""
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "no:cacheprovider"]
+    return ran([*command, *options], folder, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **settings)
 
 
 def is_gone(base_url: str) -> bool:
