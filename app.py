@@ -42,6 +42,12 @@ def _let_pages_call(app: Flask) -> None:
         app,
         resources=r"/(v1/)?threads.*",
         origins=app.config["CORS_ORIGINS"],
-        expose_headers=["x-request-id", "openai-processing-ms", "x-should-retry", "Retry-After"],
+        expose_headers=[
+            "x-request-id",
+            "openai-processing-ms",
+            "x-should-retry",
+            "Retry-After",
+            "retry-after-ms",
+        ],
         max_age=600,
     )

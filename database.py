@@ -419,6 +419,8 @@ def _refusals() -> Iterator[None]:
     except sa.exc.TimeoutError as error:
         raise _busy() from error
     except sa.exc.DBAPIError as error:
+        if str(error.orig).startswith("UNIQUE"):
+            raise _repeated_id() from error
         raise _refusal(getattr(error.orig, "sqlite_errorname", "")) from error
 
 
@@ -439,6 +441,11 @@ def _refusal(name: str) -> ApiError:
         return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
     message = "The database failed; whether the change was stored is unknown. See the server's log."
     return ApiError(500, message, headers={"x-should-retry": "false"})
+
+
+def _repeated_id() -> ApiError:
+    message = "PUT /_mock/ids made an id that exists already. POST /_mock/reset first."
+    return ApiError(400, message, code="id_exists")
 
 
 def _unavailable() -> ApiError:

@@ -125,16 +125,30 @@ def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iter
 
 
 def load_seed(path: str) -> None:
-    """Load THREADS_SEED, if it is set. Raises ApiError 400 for the first bad line or no file."""
+    """Load THREADS_SEED, if it is set; all of it is checked before any is stored.
+
+    Raises ApiError 400 for the first bad line or no file.
+    """
     if not path:
         return
     try:
         with Path(path).open("rb") as lines:
-            for outcome in import_lines(DEFAULT_PROJECT, lines, "skip"):
-                if outcome.result == "refused":
-                    raise ApiError(400, f"THREADS_SEED: {path}:{outcome.line}: {outcome.reason}")
+            for number, line in enumerate(lines, 1):
+                _check_seed_line(path, number, line)
+            lines.seek(0)
+            for _ in import_lines(DEFAULT_PROJECT, lines, "skip"):
+                pass
     except OSError as error:
         raise ApiError(400, f"THREADS_SEED: {path}: {error.strerror}.") from error
+
+
+def _check_seed_line(path: str, number: int, line: bytes) -> None:
+    try:
+        if line.strip():
+            read_line(line)
+    except ApiError as refusal:
+        message = f"THREADS_SEED: {path}:{number}: {refusal.description}"
+        raise ApiError(400, message) from refusal
 
 
 def read_line(line: bytes) -> dict[str, Any]:

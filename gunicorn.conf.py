@@ -27,6 +27,7 @@ if _settings["WORKERS"] is None:
 _host, _port = address(_settings["BIND"])
 _READ_SECONDS, _SEND_SECONDS = 10, 30
 _SYSTEMD_SOCKET = 3
+_REFUSED = 3
 
 wsgi_app = "app:create_app()"
 bind = _settings["BIND"]
@@ -104,14 +105,16 @@ def _prepare_in_child() -> None:
                 commands.prepare_database()
             status = 0
         except (ApiError, SystemExit) as error:
-            print(error, file=sys.stderr)
+            print(getattr(error, "description", error), file=sys.stderr)
+            status = _REFUSED
         except Exception:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
-    if os.waitpid(child, 0)[1]:
-        sys.exit("The database could not be prepared; the lines above say why.")
+    if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        told = "The database could not be prepared; the lines above say why."
+        sys.exit(1 if status == _REFUSED else told)
 
 
 def _socket_of_systemd() -> str | None:

@@ -37,7 +37,9 @@ _MESSAGES = "/threads/{thread_id}/messages"
 _MESSAGE = "/threads/{thread_id}/messages/{message_id}"
 _DESCRIPTION = (
     "The OpenAI Threads API on your own machine. Every address also answers without `/v1`. "
-    "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log."
+    "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log. "
+    "While the controls under `/_mock` are on, the headers `X-Mock-Fault` (a status, `drop` or "
+    "`drop-after`) and `X-Mock-Delay` (`250ms`, `2s`) let one request fail or wait."
 )
 _PATH_IDS = {"thread_id": "thread", "message_id": "msg"}
 
@@ -69,7 +71,7 @@ OPERATIONS = (
 )
 MOCK_OPERATIONS = (
     Operation("post", "/_mock/reset", "resetMock", "Return to the seed", None, None),
-    Operation("post", "/_mock/seed", "seedMock", "Load JSON Lines", None, None),
+    Operation("post", "/_mock/seed", "seedMock", "Load JSON Lines (the body)", None, None),
     Operation("post", "/_mock/snapshot", "takeSnapshot", "Remember everything", None, None),
     Operation("post", "/_mock/restore", "restoreSnapshot", "Return to the snapshot", None, None),
     Operation("get", "/_mock/faults", "getFaults", "Show the fault rules", None, None),

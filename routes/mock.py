@@ -11,11 +11,11 @@ from collections import deque
 from fnmatch import fnmatchcase
 from socket import SHUT_RDWR
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import NotFound
 
 import database
@@ -25,7 +25,7 @@ import schemas
 from access import project
 from body import read_body, read_bytes, read_query
 from errors import ApiError
-from models import Thread, Tombstone, sources
+from models import StoredAnswer, Thread, Tombstone, sources
 from wire import answer
 
 bp = Blueprint("mock", __name__, url_prefix="/_mock")
@@ -36,6 +36,9 @@ _IDS = schemas.IdSeed()
 _CLOCK = schemas.Clock()
 _REQUESTS = schemas.RequestFilter()
 _DELAY = re.compile(r"([0-9]{1,5})(ms|s)", re.ASCII)
+_WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
+_OWN_PATHS = "/_mock/"
+_FAULT_HEADERS = frozenset({"HTTP_X_MOCK_FAULT", "HTTP_X_MOCK_DELAY"})
 _DROPS = {"drop": "before", "drop-after": "after"}
 
 
@@ -65,16 +68,91 @@ class Rule:
         return {**self.given, "matched": self.matched, "fired": self.fired}
 
 
-class Mock:
-    """What the controls have set, and the log."""
+class Logged(NamedTuple):
+    """A request as it is kept; what is shown of it is made when somebody asks."""
 
-    def __init__(self) -> None:
+    method: str
+    path: str
+    query: bytes
+    status: int
+    nanoseconds: int
+    request_id: str
+    body: bytes
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the entry with its body as JSON, passed through, else as text, else null."""
+        body: orjson.Fragment | str | None = None
+        try:
+            if self.body:
+                orjson.loads(self.body)
+                body = orjson.Fragment(self.body)
+        except ValueError:
+            body = self.body.decode(errors="replace")
+        return {
+            "method": self.method,
+            "path": self.path,
+            "query": self.query.decode(errors="replace"),
+            "status": self.status,
+            "milliseconds": self.nanoseconds // 1_000_000,
+            "request_id": self.request_id,
+            "body": body,
+        }
+
+
+class Mock:
+    """What the controls have set, the log, and the hooks that see every request."""
+
+    def __init__(self, app: Flask) -> None:
         self.lock = Lock()
         self.rules: list[Rule] = []
-        self.log: deque[dict[str, Any]] = deque(maxlen=LOGGED_REQUESTS)
+        self.log: deque[Logged] = deque(maxlen=LOGGED_REQUESTS)
         self.snapshots: dict[str, Any] = {}
+        self._always = app.config["MOCK"] == "on"
+        self._ring: keys.Ring = app.extensions["keys"]
 
-    def fault(self) -> dict[str, Any] | None:
+    def is_on(self) -> bool:
+        """Tell whether the controls work: not with keys, unless THREADS_MOCK=on."""
+        return self._always or not self._ring.keyed
+
+    def before(self) -> None:
+        """Let the fault for this request happen, if there is one."""
+        if not self.rules and _FAULT_HEADERS.isdisjoint(request.environ):
+            return
+        if request.path.startswith(_OWN_PATHS) or not self.is_on():
+            return
+        if fault := self._fault():
+            read_bytes()
+            time.sleep(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
+            g.drop_after = fault.get("drop") == "after"
+            if fault.get("drop") == "before":
+                _drop_connection()
+                raise ApiError(503, "The connection was dropped by a fault rule.")
+            if "status" in fault:
+                raise _injected(fault)
+
+    def after(self, response: Response) -> Response:
+        """Log this request; drop its connection if that was its fault."""
+        # Each use of a proxy costs as much as all the rest: these are what they stand for.
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+        context = g._get_current_object()
+        if asked.path.startswith(_OWN_PATHS) or not self.is_on():
+            return response
+        self.log.append(
+            Logged(
+                asked.method,
+                asked.path,
+                asked.query_string,
+                response.status_code,
+                time.perf_counter_ns() - context.started,
+                context.request_id,
+                context.get("body", b"")[:LOGGED_BODY_BYTES],
+            )
+        )
+        if context.get("drop_after"):
+            _drop_connection()
+        return response
+
+    def _fault(self) -> dict[str, Any] | None:
         """Return the fault for this request: its own headers first, then the first rule due."""
         if own := _fault_of_headers():
             return own
@@ -86,14 +164,10 @@ def init_app(app: Flask) -> None:
     """Add the controls and their hooks, unless the settings rule them out."""
     mode, workers = app.config["MOCK"], app.config["WORKERS"]
     if mode == "on" or (mode == "auto" and workers in (None, 1)):
-        app.extensions["mock"] = Mock()
+        state = app.extensions["mock"] = Mock(app)
         app.register_blueprint(bp)
-        app.before_request(_before)
-        app.after_request(_after)
-
-
-def _is_on() -> bool:
-    return current_app.config["MOCK"] == "on" or not keys.ring().keyed
+        app.before_request(state.before)
+        app.after_request(state.after)
 
 
 def _mock() -> Mock:
@@ -104,7 +178,7 @@ def _mock() -> Mock:
 @bp.before_request
 def _only_where_allowed() -> None:
     """Keys, once made, switch the controls off: only THREADS_MOCK=on keeps them."""
-    if not _is_on():
+    if not _mock().is_on():
         raise NotFound
 
 
@@ -130,7 +204,8 @@ def seed() -> Response:
     refused = [outcome for outcome in outcomes if outcome.result == "refused"]
     if refused:
         message = "; ".join(f"line {each.line}: {each.reason}" for each in refused[:5])
-        raise ApiError(400, f"{len(refused)} lines were refused: {message}", code="invalid_seed")
+        message = f"{len(refused)} of {len(outcomes)} lines refused: {message}"
+        raise ApiError(400, message, code="invalid_seed")
     return answer({"object": "mock.seed", "threads": len(outcomes)})
 
 
@@ -173,11 +248,11 @@ def requests() -> Response:
     query = read_query(_REQUESTS)
     entries = list(_mock().log)
     if "since" in query:
-        ids = [entry["request_id"] for entry in entries]
+        ids = [entry.request_id for entry in entries]
         if query["since"] not in ids:
             raise ApiError(400, "No logged request has this id.", "since", "invalid_value")
         entries = entries[ids.index(query["since"]) + 1 :]
-    shown = [_shown(entry) for entry in entries if fnmatchcase(entry["path"], query["path"])]
+    shown = [entry.to_wire() for entry in entries if fnmatchcase(entry.path, query["path"])]
     return answer({"object": "list", "data": shown})
 
 
@@ -203,14 +278,21 @@ def set_clock() -> Response:
     _refuse_on_a_file()
     body = read_body(_CLOCK)
     frozen, offset = body.get("frozen_at"), body.get("offset_seconds", 0)
-    sources.now = (lambda: time.time() + offset) if frozen is None else (lambda: frozen + offset)
-    return answer({"now": int(sources.now())})
+
+    def clock() -> float:
+        return float((time.time() if frozen is None else frozen) + offset)
+
+    if not 0 <= clock() <= schemas.MAX_SECONDS:
+        message = f"Invalid 'offset_seconds': it moves the clock past 0 or {schemas.MAX_SECONDS}."
+        raise ApiError(400, message, "offset_seconds", "invalid_value")
+    sources.now = clock
+    return answer({"now": int(clock())})
 
 
 def _wipe() -> None:
     with database.write() as connection:
-        connection.execute(sa.delete(Thread))
-        connection.execute(sa.delete(Tombstone))
+        for table in (Thread, Tombstone, StoredAnswer):
+            connection.execute(sa.delete(table))
 
 
 def _refuse_on_a_file() -> None:
@@ -223,49 +305,8 @@ def _refuse_on_a_file() -> None:
         raise ApiError(403, message, code="database_is_kept")
 
 
-def _before() -> None:
-    if request.blueprint == "mock" or not _is_on():
-        return
-    if not _mock().rules and not _has_own_fault():
-        return
-    if fault := _mock().fault():
-        read_bytes()
-        time.sleep(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
-        g.drop_after = fault.get("drop") == "after"
-        if fault.get("drop") == "before":
-            _drop_connection()
-            raise ApiError(503, "The connection was dropped by a fault rule.")
-        if "status" in fault:
-            raise _injected(fault)
-
-
-def _after(response: Response) -> Response:
-    if request.blueprint == "mock" or not _is_on():
-        return response
-    _mock().log.append(
-        {
-            "method": request.method,
-            "path": request.path,
-            "query": request.query_string.decode(errors="replace"),
-            "status": response.status_code,
-            "milliseconds": (time.perf_counter_ns() - g.started) // 1_000_000,
-            "request_id": g.request_id,
-            "body": g.get("body", b"")[:LOGGED_BODY_BYTES],
-        }
-    )
-    if g.get("drop_after"):
-        _drop_connection()
-    return response
-
-
-def _has_own_fault() -> bool:
-    return "X-Mock-Fault" in request.headers or "X-Mock-Delay" in request.headers
-
-
-def _fault_of_headers() -> dict[str, Any] | None:
+def _fault_of_headers() -> dict[str, Any]:
     """Read X-Mock-Fault (a status, `drop` or `drop-after`) and X-Mock-Delay (`250ms`, `2s`)."""
-    if not _has_own_fault():
-        return None
     return _fault_of_word(request.headers.get("X-Mock-Fault", "")) | _delay_of_word(
         request.headers.get("X-Mock-Delay", "")
     )
@@ -295,10 +336,12 @@ def _delay_of_word(word: str) -> dict[str, Any]:
 
 def _injected(fault: dict[str, Any]) -> ApiError:
     status = fault["status"]
-    headers = {}
-    if status == 429:
-        headers["retry-after"] = str(fault.get("retry_after", 1))
-        headers["retry-after-ms"] = str(fault.get("retry_after_ms", 10))
+    waits = (_WAITS_OF_429 if status == 429 else {}) | fault
+    headers = {
+        name: str(waits[key])
+        for key, name in (("retry_after", "retry-after"), ("retry_after_ms", "retry-after-ms"))
+        if key in waits
+    }
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()
     code = "rate_limit_exceeded" if status == 429 else "injected_fault"
@@ -309,13 +352,3 @@ def _drop_connection() -> None:
     connection = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.shutdown(SHUT_RDWR)
-
-
-def _shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a log entry with its body as JSON where it is, else as text, else null."""
-    data = entry["body"]
-    try:
-        body = orjson.loads(data) if data else None
-    except ValueError:
-        body = data.decode(errors="replace")
-    return {**entry, "body": body}

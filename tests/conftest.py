@@ -1,5 +1,6 @@
-"""Fixtures: an app on its own migrated database, its client, and a live server."""
+"""Fixtures: an app on its own migrated database, its client, a live server, Node, a browser."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from flask import Flask
@@ -23,6 +26,20 @@ from app import create_app
 from config import ROOT
 from models import db
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NODE_FOLDER = Path(__file__).parent / "node"
+NEEDED_NODE = 22
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 
@@ -165,3 +182,92 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def serve(tmp_path: Path) -> Callable[..., Any]:
     """Start a live server with settings of its own: `with serve(WORKERS=2) as server:`."""
     return lambda **settings: serving(tmp_path / "log", **settings)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of a Node that the Node SDK supports; the SDK is installed in NODE_FOLDER."""
+    own = node_version("node") >= NEEDED_NODE
+    npm_install(NODE_FOLDER, "ci", *(["--omit=optional"] if own else []))
+    path = "node" if own else str(NODE_FOLDER / "node_modules" / ".bin" / "node")
+    if node_version(path) < NEEDED_NODE:
+        give_up(f"Node {NEEDED_NODE} is missing and npm could not install it.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium, without a page."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        give_up("chromium is missing.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    """Serves NODE_FOLDER, and at / a page whose scripts may import the Node SDK."""
+
+    PAGE = (
+        b"<!doctype html><title>page</title><link rel=icon href=data:,><script type=importmap>"
+        b'{"imports": {"openai": "/node_modules/openai/index.mjs"}}</script>'
+    )
+
+    def do_GET(self) -> None:
+        if self.path != "/":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.PAGE)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def pages() -> Iterator[int]:
+    """The port of a web server that is not ours, with pages of other origins."""
+    handler = partial(_Pages, directory=str(NODE_FOLDER))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def npm_install(folder: Path, *command: str) -> None:
+    """Install a folder's packages, once for all test processes, until its package.json changes."""
+    if shutil.which("npm") is None:
+        give_up("npm is missing: install Node.js with npm.")
+    done = folder / "node_modules" / ".installed"
+    with (folder / "package.json").open() as manifest:
+        fcntl.flock(manifest, fcntl.LOCK_EX)
+        if done.exists() and done.read_text() == str(command) + manifest.read():
+            return
+        quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+        install = subprocess.run(
+            ["npm", *command, *quiet], cwd=folder, capture_output=True, text=True
+        )
+        if install.returncode:
+            give_up(f"npm cannot install {folder}:\n{install.stderr}")
+        manifest.seek(0)
+        done.write_text(str(command) + manifest.read())
+
+
+def node_version(node: str) -> int:
+    """Return the major version of a Node, 0 where there is none."""
+    if shutil.which(node) is None:
+        return 0
+    found = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    return int(found.removeprefix("v").partition(".")[0])
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip, but on a CI machine fail: what is skipped there is never seen."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
