@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter_ns
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 from flask import Flask, Response, current_app, g, request
+from werkzeug.exceptions import NotFound
 
 import config
 import keys
@@ -23,6 +25,7 @@ _OWN_SITE = frozenset({"same-origin", "none"})
 _OPEN_ENDPOINTS = frozenset(
     f"service.{view}" for view in ("home", "healthz", "readyz", "document", "docs", "docs_asset")
 ) | {"static"}
+_PROBES = frozenset({"service.healthz", "service.readyz"})
 _OPEN_BLUEPRINTS = frozenset({"admin"})
 _BEARER = {"WWW-Authenticate": "Bearer"}
 _NO_KEY = (
@@ -95,7 +98,14 @@ def check_id(value: str, prefix: str, param: str, kind: str) -> None:
 def _begin() -> None:
     g.started = perf_counter_ns()
     g.request_id = f"req_{os.urandom(16).hex()}"
-    if keys.ring().keyed:
+    try:
+        keyed = keys.ring().keyed
+    except ApiError:
+        if request.endpoint in _PROBES:
+            return
+        raise
+    if keyed:
+        _hide_mock()
         _require_key()
     else:
         _guard_open_mode()
@@ -130,7 +140,15 @@ def _record(response: Response, elapsed: int) -> None:
         "bytes": response.content_length,
         "key": g.get("key_shown"),
     }
-    os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    with suppress(OSError):  # a change is stored by now: a lost log line must not fail it
+        os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _hide_mock() -> None:
+    """Answer, key or not, as if there were no mock controls. Raises NotFound."""
+    below = request.path.startswith("/_mock/") or request.path == "/_mock"
+    if below and current_app.config["MOCK"] != "on":
+        raise NotFound
 
 
 def _require_key() -> None:

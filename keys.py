@@ -51,15 +51,24 @@ class Ring:
 
     def refresh(self) -> None:
         """Read the table again when it was read too long ago."""
-        if monotonic() - self._read_at < REMEMBERED_SECONDS:
+        if self._is_fresh():
             return
-        with self._lock, database.read() as connection:
+        with self._lock:
+            if not self._is_fresh():
+                self._read()
+
+    def _is_fresh(self) -> bool:
+        return monotonic() - self._read_at < REMEMBERED_SECONDS
+
+    def _read(self) -> None:
+        asked_at = monotonic()
+        with database.read() as connection:
             rows = connection.execute(_ALL).all()
-            valid = [row for row in rows if row.revoked_at is None]
-            self._keys = {row.sha256: Key(*row[:5]) for row in valid}
-            self._touched |= {row.seq: row.last_used_at or 0 for row in valid}
-            self.keyed = bool(rows)
-            self._read_at = monotonic()
+        valid = [row for row in rows if row.revoked_at is None]
+        self._keys = {row.sha256: Key(*row[:5]) for row in valid}
+        self._touched |= {row.seq: row.last_used_at or 0 for row in valid}
+        self.keyed = bool(rows)
+        self._read_at = asked_at
 
     def find(self, secret: str) -> Key | None:
         """Return the key that a secret opens, unless it is malformed, expired or revoked."""
@@ -81,8 +90,9 @@ class Ring:
             return
         self._touched[key.seq] = now
         with suppress(ApiError), database.write(wait=False) as connection:
-            used = sa.update(ApiKey).where(ApiKey.seq == key.seq).values(last_used_at=now)
-            connection.execute(used)
+            last_used = sa.func.coalesce(ApiKey.last_used_at, 0)
+            is_due = sa.and_(ApiKey.seq == key.seq, last_used <= now - TOUCHED_EVERY_SECONDS)
+            connection.execute(sa.update(ApiKey).where(is_due).values(last_used_at=now))
 
 
 def init_app(app: Flask) -> None:
