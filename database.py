@@ -62,6 +62,7 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
         "max_overflow": 0,
         "pool_timeout": POOL_SECONDS,
         "pool_use_lifo": True,
+        "hide_parameters": True,
     }
     return {
         "SQLALCHEMY_DATABASE_URI": url,
@@ -127,9 +128,23 @@ def health() -> dict[str, bool]:
     return {
         "schema": _has_schema(),
         "file": _is_same_file(),
-        "disk": shutil.disk_usage(path.parent).free >= DISK_FLOOR_BYTES,
-        "wal": not wal.exists() or wal.stat().st_size <= WAL_LIMIT_BYTES,
+        "disk": _free_bytes(path.parent) >= DISK_FLOOR_BYTES,
+        "wal": _size(wal) <= WAL_LIMIT_BYTES,
     }
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return -1
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _has_schema() -> bool:
