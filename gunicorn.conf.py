@@ -25,7 +25,7 @@ _keyed = _settings["DATABASE_URL"] != "memory" and database.has_keys(_settings["
 if _settings["WORKERS"] is None:
     _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
 _host, _port = address(_settings["BIND"])
-_READ_SECONDS, _SEND_SECONDS = 10, 30
+_READ_SECONDS, _SEND_SECONDS = 5, 30
 _SYSTEMD_SOCKET = 3
 _REFUSED = 3
 
@@ -53,12 +53,12 @@ Threads server at {url}
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
-    handed_on = _socket_of_systemd()
-    where = handed_on or bind
-    if not (_keyed or is_loopback(address(where)[0])):
-        sys.exit(
-            f"THREADS_BIND={where} is not loopback: make an API key first (flask keys create)."
-        )
+    handed_on = _sockets_of_systemd()
+    for where in handed_on or [bind]:
+        if not (_keyed or is_loopback(address(where)[0])):
+            sys.exit(
+                f"THREADS_BIND={where} is not loopback: make an API key first (flask keys create)."
+            )
     if not handed_on:
         _try_port()
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
@@ -71,13 +71,14 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Bound slow clients and say where the server listens: one JSON line on stdout."""
-    listener = server.LISTENERS[0].sock
-    for option, seconds in (
-        (socket.SO_RCVTIMEO, _READ_SECONDS),
-        (socket.SO_SNDTIMEO, _SEND_SECONDS),
-    ):
-        listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
-    url = f"http://{_name_of(listener)}/v1"
+    listeners = [listener.sock for listener in server.LISTENERS]
+    for listener in listeners:
+        for option, seconds in (
+            (socket.SO_RCVTIMEO, _READ_SECONDS),
+            (socket.SO_SNDTIMEO, _SEND_SECONDS),
+        ):
+            listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
+    url = f"http://{_name_of(listeners[0])}/v1"
     print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
     print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
 
@@ -117,13 +118,15 @@ def _prepare_in_child() -> None:
         sys.exit(1 if status == _REFUSED else told)
 
 
-def _socket_of_systemd() -> str | None:
-    """Return the address of the socket that systemd hands on, if it does."""
-    if not os.environ.get("LISTEN_FDS"):
-        return None
-    with socket.socket(fileno=os.dup(_SYSTEMD_SOCKET)) as listener:
-        name = _name_of(listener)
-    return f"{name}:0" if name.startswith("unix:") else name
+def _sockets_of_systemd() -> list[str]:
+    """Return the addresses of the sockets that systemd hands on to this process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    names = []
+    for number in range(int(os.environ.get("LISTEN_FDS", "0"))):
+        with socket.socket(fileno=os.dup(_SYSTEMD_SOCKET + number)) as listener:
+            names.append(_name_of(listener))
+    return [f"{name}:0" if name.startswith("unix:") else name for name in names]
 
 
 def _try_port() -> None:
