@@ -48,6 +48,7 @@ def _let_pages_call(app: Flask) -> None:
             "x-should-retry",
             "Retry-After",
             "retry-after-ms",
+            "Idempotent-Replayed",
         ],
         max_age=600,
     )
