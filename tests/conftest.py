@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from email.message import Message
 from functools import partial
+from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from openai import OpenAI
@@ -73,6 +76,12 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
+class Answer(NamedTuple):
+    status: int
+    headers: Message
+    body: bytes
+
+
 class Server:
     """A running server: where it is, its process (group leader), and what it printed."""
 
@@ -96,6 +105,20 @@ class Server:
         defaults = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
         return OpenAI(base_url=self.base_url, **(defaults | options))
 
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send one request on a connection of its own; `_` in header names stands for `-`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            named["Content-Type"] = "application/json"
+            body = json.dumps(body)
+        connection = HTTPConnection(*self.address, timeout=30)
+        try:
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
     def workers(self) -> set[int]:
         pid = self.process.pid
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
@@ -105,9 +128,9 @@ class Server:
         return self.process.wait(timeout=30)
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition, ten seconds at most, and tell whether it came."""
-    deadline = time.monotonic() + 10
+def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Wait for a condition, some seconds at most, and tell whether it came."""
+    deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return met
@@ -271,3 +294,32 @@ def give_up(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+Commands = Callable[..., Result]
+
+
+@pytest.fixture
+def flask(database_url: str) -> Iterator[Commands]:
+    """Run a `flask` command on the test's database: `flask("keys", "list").stdout`."""
+    app = commands.create_app({"DATABASE_URL": database_url})
+
+    def run(*words: str, status: int = 0) -> Result:
+        with app.app_context():
+            result = app.test_cli_runner().invoke(args=words)
+        assert result.exit_code == status, result.output
+        return result
+
+    yield run
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def new_key(flask: Commands) -> Callable[..., str]:
+    """Make an API key: `new_key("project", "--expires", "1d")`."""
+    return lambda *words: flask("keys", "create", *(words or ("default",))).stdout.strip()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
