@@ -1,0 +1,96 @@
+"""README and docs/ say what the program does: addresses, settings, commands, links, examples."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from conftest import Server
+from flask import Flask
+
+import commands
+import config
+
+README = (config.ROOT / "README.md").read_text()
+PAGES = [config.ROOT / "README.md", *sorted((config.ROOT / "docs").glob("*.md"))]
+NOT_IN_TABLES = {"/", "/docs/{name}", "/static/{filename}"}
+
+
+def table(header: str) -> list[list[str]]:
+    """Return the cells of all rows of the tables that begin with a header row."""
+    rows: list[list[str]] = []
+    for found in re.findall(rf"^{re.escape(header)}\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE):
+        rows += [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
+    assert rows, header
+    return rows
+
+
+def is_of_the_page(path: str) -> bool:
+    return path.startswith("/admin")
+
+
+def test_the_endpoint_tables_are_the_routes(app: Flask) -> None:
+    documented = {
+        (method, path.strip("`"))
+        for method, path, _ in table("| Method | Address | What it does |")
+        if not is_of_the_page(path.strip("`"))
+    }
+    served = set()
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        if path in NOT_IN_TABLES or is_of_the_page(path):
+            continue
+        methods = rule.methods - {"HEAD", "OPTIONS"}
+        served |= {(method, path.removeprefix("/v1")) for method in methods}
+    assert documented == served
+
+
+def test_the_settings_table_has_every_setting_and_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = table("| Variable | Default | Meaning |")
+    documented = {name.strip("`"): default.strip("`") for name, default, _ in rows}
+    for name in documented:
+        monkeypatch.delenv(name, raising=False)
+    defaults = {f"THREADS_{name}": shown(value) for name, value in config.from_env().items()}
+    assert documented == defaults | {"THREADS_WORKERS": "1`; `2` with keys"}
+
+
+def shown(value: Any) -> str:
+    """Write a default as the table does."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    own_folder = f"sqlite:///{config.ROOT}/"
+    return "" if value == [] else str(value).removeprefix(own_folder)
+
+
+def test_the_commands_table_has_every_command() -> None:
+    documented = [command.strip("`") for command, _ in table("| Command | What it does |")]
+    app = commands.create_app({"DATABASE_URL": "sqlite:////tmp/threads-never-opened.db"})
+    found = []
+    for name, command in app.cli.commands.items():
+        if isinstance(command, click.Group) and name != "db":
+            found += [f"flask {name} {each}" for each in command.commands]
+        else:
+            found.append(f"flask {name}")
+    assert sorted(documented) == sorted(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_first_example_runs(server: Server) -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert "http://127.0.0.1:8000/v1" in example
+    example = example.replace("http://127.0.0.1:8000/v1", server.base_url)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", example]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "user Hello!\nassistant Hi. How can I help?\n"
+    assert done.stderr == ""
