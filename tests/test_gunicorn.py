@@ -147,7 +147,7 @@ def test_it_makes_no_control_socket(
 def test_a_termination_leaves_no_folder_in_memory(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    with serve(WORKERS=2, DATABASE_URL=database_url) as server:
+    with serve(DATABASE_URL=database_url) as server:
         assert server.call("GET", "/v1/threads").status == 200
         folders = f"*-{server.ready['pid']}-*"
         assert list(SHARED_MEMORY.glob(folders))
@@ -201,8 +201,8 @@ def test_ten_reloads_under_load_fail_no_request(loaded: tuple[Server, Load]) -> 
     for _ in range(10):
         before, count = server.workers(), len(load.created)
         server.process.send_signal(signal.SIGHUP)
-        assert until(lambda before=before: len(server.workers() - before) >= 2)
-        assert until(lambda count=count: len(load.created) > count + CLIENTS)
+        assert until(lambda before=before: len(server.workers() - before) >= 2, seconds=30)
+        assert until(lambda count=count: len(load.created) > count + CLIENTS, seconds=30)
     load.end()
     assert load.failed == []
 
@@ -230,7 +230,7 @@ def test_a_termination_waits_for_requests_in_flight(serve: Callable[..., Any]) -
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         return connection
 
-    with serve(WORKERS=2) as server, ExitStack() as stack:
+    with serve() as server, ExitStack() as stack:
         waiting = [stack.enter_context(in_flight(server)) for _ in range(4)]
         server.process.send_signal(signal.SIGTERM)
         assert until(lambda: not is_listening(server))

@@ -352,7 +352,7 @@ def test_a_server_whose_only_key_was_revoked_stays_closed_after_a_restart(
     key = new_key()
     flask("keys", "revoke", key)
     for _ in range(2):
-        with serve(DATABASE_URL=database_url) as server:
+        with serve(WORKERS=1, DATABASE_URL=database_url) as server:
             assert statuses(server, key) == {401}
 
 
@@ -360,7 +360,7 @@ def test_an_address_that_is_not_plainly_loopback_is_served_with_keys_only(
     serve: Callable[..., Any], database_url: str, new_key: NewKey, tmp_path: Path
 ) -> None:
     other_name_of_loopback = "127.1:0"
-    settings = {"BIND": other_name_of_loopback, "DATABASE_URL": database_url}
+    settings = {"BIND": other_name_of_loopback, "DATABASE_URL": database_url, "WORKERS": 1}
     [line] = refusal(tmp_path / "refusal", **settings)
     assert line.startswith(f"THREADS_BIND={other_name_of_loopback} is not loopback")
     key = new_key()
