@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     own_folder = f"sqlite:///{config.ROOT}/"
-    return "" if value == [] else str(value).removeprefix(own_folder)
+    return "" if value in (None, []) else str(value).removeprefix(own_folder)
 
 
 def test_the_commands_table_has_every_command() -> None:
