@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness import Client, ask, require, rounds
 
 OFFSETS = ("+0", "-1d", "+10y", "-1d", "+0") * len(rounds(1, 4))
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib")
+SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds)"
 WRITES = 6
 SECONDS_OF = {"+0": 0, "-1d": -86_400, "+10y": 315_360_000}
 
@@ -30,7 +32,11 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setenv("LD_PRELOAD", str(found[0]))
     monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
     monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("NO_FAKE_STAT", "1")
     monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    # libfaketime 0.9.10 breaks clock_nanosleep, by which Python sleeps.
+    (tmp_path / "sitecustomize.py").write_text(SLEEP)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     known = []
 
     def jump(server: Server, by: str) -> None:
@@ -43,8 +49,6 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def now(server: Server) -> int:
     """The server's own clock, as its log has it."""
-    from datetime import datetime
-
     ask(server, "GET", "/healthz")
     stamps = re.findall(r'"time":"([^"]+)"', server.log.read_text())
     return int(datetime.fromisoformat(stamps[-1]).timestamp())

@@ -1,4 +1,4 @@
-"""Many clients at once: pages under writers, messages on dying threads, a lock that is not let go."""
+"""Many clients at once: pages under writers, dying threads, a lock that is not let go."""
 
 import random
 import threading
@@ -88,7 +88,7 @@ def paged(client: Client, address: str, order: str) -> list[str]:
 def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    """Seen to fail: with `foreign_keys=OFF` in `database._on_connect` (messages without a thread)."""
+    """Seen to fail: with `foreign_keys=OFF` in `database._on_connect` (orphans are left)."""
     statuses: Counter[int] = Counter()
     with serve(WORKERS=2, DATABASE_URL=database_url) as server:
         threads = [ask(server, "POST", "/v1/threads")[2]["id"] for _ in range(OPERATIONS // 20)]
