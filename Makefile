@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: run test install lint bench clean
+.PHONY: run test test-faults install lint bench clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
 	$(BIN)/pytest -n auto
+
+test-faults: $(VENV)/.dev
+	FAULTS=whole $(BIN)/pytest -rP tests/faults
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -129,7 +129,6 @@ def _finish(response: Response) -> Response:
 def _record(response: Response, elapsed: int) -> None:
     """Count the request and log its line: no body, no key, no cookie, and no path either."""
     method, route = (request.method, request.url_rule.rule) if request.url_rule else ("-", "-")
-    timer(method, route, response.status_code).observe(elapsed / 1e9)
     line = {
         "time": datetime.now(UTC),
         "request_id": g.request_id,
@@ -140,7 +139,9 @@ def _record(response: Response, elapsed: int) -> None:
         "bytes": response.content_length,
         "key": g.get("key_shown"),
     }
-    with suppress(OSError):  # a change is stored by now: a lost log line must not fail it
+    with suppress(OSError):  # a change is stored by now: a lost count or line must not fail it
+        timer(method, route, response.status_code).observe(elapsed / 1e9)
+    with suppress(OSError):
         os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 

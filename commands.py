@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 import flask_migrate
 import sqlalchemy as sa
+from environs import EnvValidationError
 from flask import Flask, current_app
 
 import app as application
@@ -25,6 +26,7 @@ import listing
 import store
 from errors import ApiError
 from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
+from operating import backup, doctor
 
 _NUMBER = re.compile("[0-9]{1,11}", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -34,9 +36,12 @@ _LINE_EVERY_SECONDS = 2
 
 def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
     """Build the app with every command."""
-    app = application.create_app(settings)
+    try:
+        app = application.create_app(settings)
+    except EnvValidationError as error:
+        sys.exit(f"Wrong settings: {error}")
     flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    for command in (export, import_, prune, keys_group):
+    for command in (export, import_, prune, keys_group, backup, doctor):
         app.cli.add_command(command)
     return app
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -39,6 +39,8 @@ BUSY_MILLISECONDS = 3000
 POOL_SECONDS = 5
 DISK_FLOOR_BYTES = 64 << 20
 WAL_LIMIT_BYTES = 256 << 20
+SqliteError = sqlite.Error
+SQLITE_VERSION = sqlite.sqlite_version_info
 _FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 _MEMORY_PREFIX = "threads-memory-"
 
@@ -56,6 +58,10 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
             folder.mkdir(mode=0o700, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         sys.exit(f"The database folder {folder} is missing or cannot be written.")
+    try:
+        secret = settings["SECRET_KEY"] or secret_beside(file_of(url))
+    except OSError as error:
+        sys.exit(f"The database folder {folder} cannot be used: {error.strerror}.")
     options = {
         "module": sqlite,
         "pool_size": settings["WORKER_THREADS"],
@@ -67,7 +73,7 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "SQLALCHEMY_DATABASE_URI": url,
         "SQLALCHEMY_ENGINE_OPTIONS": options,
-        "SECRET_KEY": settings["SECRET_KEY"] or secret_beside(file_of(url)),
+        "SECRET_KEY": secret,
     }
 
 
@@ -77,17 +83,22 @@ def init_app(app: Flask) -> None:
     with app.app_context():
         engine = db.engine
 
+    @sa.event.listens_for(engine, "do_connect")
+    def connecting(*_: Any) -> None:
+        _refuse_another_file()  # SQLite would make a new, empty one
+
     @sa.event.listens_for(engine, "connect")
     def connected(dbapi: Any, _: Any) -> None:
         _on_connect(dbapi, app.config["DURABILITY"])
-        app.extensions.setdefault("database_identity", _identity(str(engine.url)))
+        app.extensions["database_identity"] = _identity(str(engine.url))
 
+    app.extensions["database_identity"] = _identity(str(engine.url))
     sa.event.listen(engine, "begin", _on_begin)
     app.extensions["read_engine"] = engine.execution_options(begin=None)
     app.extensions["snapshot_engine"] = engine.execution_options(begin="BEGIN")
     app.extensions["write_engine"] = engine.execution_options(begin="BEGIN IMMEDIATE")
     app.extensions["write_queue"] = WriteQueue(f"{file_of(str(engine.url))}-queue")
-    if not has_wal_fix(sqlite.sqlite_version_info):
+    if not has_wal_fix(SQLITE_VERSION):
         log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", sqlite.sqlite_version)
 
 
@@ -115,34 +126,35 @@ def write(wait: bool = True) -> Iterator[sa.Connection]:
     extensions = current_app.extensions
     queue: WriteQueue = extensions["write_queue"]
     seconds = QUEUE_SECONDS if wait else 0
-    if not _is_same_file():
-        raise _unavailable()
-    with queue.turn(seconds), _refusals(), extensions["write_engine"].begin() as connection:
-        yield connection
+    with queue.turn(seconds):
+        _refuse_another_file()
+        with _refusals(), extensions["write_engine"].begin() as connection:
+            yield connection
 
 
 def health() -> dict[str, bool]:
     """Tell what of the database is as it must be; nothing is written to find out."""
     path = file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
-    wal = Path(f"{path}-wal")
     return {
         "schema": _has_schema(),
         "file": _is_same_file(),
-        "disk": _free_bytes(path.parent) >= DISK_FLOOR_BYTES,
-        "wal": _size(wal) <= WAL_LIMIT_BYTES,
+        "disk": free_bytes(path) >= DISK_FLOOR_BYTES,
+        "wal": wal_bytes(path) <= WAL_LIMIT_BYTES,
     }
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Return how much room the disk of a database has left; none when its folder is gone."""
     try:
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(path.parent).free
     except OSError:
-        return -1
+        return 0
 
 
-def _size(path: Path) -> int:
+def wal_bytes(path: Path) -> int:
+    """Return the size of a database's write-ahead log, which may be gone at any moment."""
     try:
-        return path.stat().st_size
+        return os.stat(f"{path}-wal").st_size
     except OSError:
         return 0
 
@@ -158,9 +170,13 @@ def _has_schema() -> bool:
 
 def _is_same_file() -> bool:
     """Tell whether the path still names the file that was opened: writes to another are lost."""
-    found = _identity(current_app.config["SQLALCHEMY_DATABASE_URI"])
-    opened: tuple[int, int] | None = current_app.extensions.get("database_identity", found)
-    return found == opened
+    opened: tuple[int, int] | None = current_app.extensions["database_identity"]
+    return opened in (None, _identity(current_app.config["SQLALCHEMY_DATABASE_URI"]))
+
+
+def _refuse_another_file() -> None:
+    if not _is_same_file():
+        raise _unavailable("the file was deleted or replaced")
 
 
 def _identity(url: str) -> tuple[int, int] | None:
@@ -202,6 +218,23 @@ def restore_snapshot(copy: Any) -> None:
 def has_keys(url: str) -> bool:
     """Tell, before the app is loaded, whether an API key was ever made."""
     return bool(_look_up(file_of(url), "SELECT count(*) FROM api_keys"))
+
+
+def copy_to(path: Path) -> None:
+    """Copy the whole database as it is at this moment into a new file. Raises SqliteError.
+
+    In one step: a copy made page by page begins anew at every write of another process.
+    """
+    with closing(sqlite.connect(path)) as copy, _own_connection() as source:
+        source.backup(copy)
+
+
+def faults_of(path: Path) -> list[str]:
+    """Return what is wrong inside a database file that nobody else uses. Raises SqliteError."""
+    with closing(sqlite.connect(path)) as connection:
+        checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+        rows = [row for check in checks for row in connection.execute(check)]
+    return [str(row) for row in rows if row != ("ok",)]
 
 
 @contextmanager
@@ -277,7 +310,10 @@ class WriteQueue:
             self._waiting += change
 
     def _lock_file(self, deadline: float) -> int:
-        lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unavailable(str(error)) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -400,7 +436,8 @@ def _look_up(path: Path, query: str) -> Any:
     except sqlite.DatabaseError as error:
         if "no such table" in str(error):
             return None
-        sys.exit(f"The database {path} cannot be read: {error}.")
+        cause = error if free_bytes(path) else "its disk is full"
+        sys.exit(f"The database {path} cannot be read: {cause}.")
     finally:
         connection.close()
 
@@ -445,15 +482,12 @@ def _refusal(name: str) -> ApiError:
     if name == "SQLITE_INTERRUPT":
         message = "The search took too long. Ask for a rarer word, or narrow the dates."
         return ApiError(400, message, "q", "search_too_broad")
-    log.error("database error %s", name)
-    if name == "SQLITE_FULL":
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return _unavailable(name)
+    log.error("database error: %s", name)
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         message = "The server's disk is full; nothing was written. Free some space, then retry."
         return ApiError(507, message, code="disk_full", headers={"x-should-retry": "false"})
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        message = (
-            "The database cannot be used; nothing was written. The server's log has the cause."
-        )
-        return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
     message = "The database failed; whether the change was stored is unknown. See the server's log."
     return ApiError(500, message, headers={"x-should-retry": "false"})
 
@@ -463,7 +497,8 @@ def _repeated_id() -> ApiError:
     return ApiError(400, message, code="id_exists")
 
 
-def _unavailable() -> ApiError:
+def _unavailable(cause: str) -> ApiError:
+    log.error("database error: %s", cause)
     message = "The database cannot be used; nothing was written. The server's log has the cause."
     return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
 

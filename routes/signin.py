@@ -73,8 +73,8 @@ def _seconds_to_wait(address: str) -> int:
     """Return how long an address must wait: nothing at first, then twice as long each time."""
     with database.read() as connection:
         row = connection.execute(_FAILURES, {"of_address": address}).first()
-    if row is None or row.failures < FREE_TRIES:
-        return 0
+    if row is None or row.failures < FREE_TRIES or row.last_at > unix_now():
+        return 0  # a clock that was set back must lock nobody out
     wait: int = min(2 ** (row.failures - FREE_TRIES + 1), _LONGEST_WAIT_SECONDS)
     return max(0, int(row.last_at) + wait - unix_now())
 

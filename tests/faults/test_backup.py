@@ -1,0 +1,214 @@
+"""`flask backup` and `flask doctor` beside a running server, and the way back from a backup."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Commands, Server, serving, until
+from flask import Flask
+from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplained
+
+import database
+from config import ROOT
+
+BACKUPS = len(rounds(2, 10))
+RESTORE_SECONDS = 5
+COMPANIONS = ("", "-wal", "-shm")
+
+
+def flask(url: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a `flask` command as an operator does: a process of its own."""
+    command = [sys.executable, "-m", "flask", *map(str, words)]
+    environment = os.environ | {"THREADS_DATABASE_URL": url}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[str]:
+    return unexplained(load.records, stored(server_of_copy), marks)
+
+
+@pytest.mark.timeout(300)
+def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
+    """Seen to fail: with `shutil.copy` of the file in place of `database.copy_to` (writes missing),
+    and with `source.backup(copy, pages=1)` under a lock held against it (never ends).
+    """
+    url = f"sqlite:///{tmp_path / 'threads.db'}"
+    marks, seconds = [], []
+    with serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server, Load(server) as load:
+        for number in range(BACKUPS):
+            enough = load.acknowledged + 60
+            assert until(lambda: load.acknowledged >= enough)  # noqa: B023
+            marks.append(load.marks())
+            began = time.monotonic()
+            result = flask(url, "backup", tmp_path / f"{number}.db")
+            seconds.append(time.monotonic() - began)
+            assert result.returncode == 0, result.stderr
+        load.stop()
+        assert load.failures == []
+        assert set(load.refusals) <= {(503, "database_busy")}
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == sorted(
+        [*(f"{number}.db" for number in range(BACKUPS)), "threads.db"]
+    )
+    for number in range(BACKUPS):
+        copy = tmp_path / f"{number}.db"
+        assert database.faults_of(copy) == []
+        with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{copy}") as server:
+            assert restored(server, load, marks[number]) == []
+    print(f"{load.acknowledged} acknowledged, {load.refusals}, backup in {max(seconds):.2f} s")
+
+
+def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
+    """Seen to fail: with the old -wal left beside the restored file, as the next test shows."""
+    path, log = tmp_path / "threads.db", tmp_path / "log"
+    url = f"sqlite:///{path}"
+    with serving(log, DATABASE_URL=url) as server:
+        with Load(server) as load:
+            assert until(lambda: load.acknowledged > 100)
+        wanted = stored(server)
+        assert flask(url, "backup", tmp_path / "backup.db").returncode == 0
+        assert ask(server, "POST", "/v1/threads", {"metadata": {"tag": "later", "turn": "0"}})
+    began = time.monotonic()
+    (tmp_path / "broken").mkdir()
+    for suffix in COMPANIONS:
+        if (part := Path(f"{path}{suffix}")).exists():
+            part.rename(tmp_path / "broken" / part.name)
+    shutil.copy(tmp_path / "backup.db", path)
+    with serving(log, DATABASE_URL=url) as server:
+        assert ask(server, "GET", "/v1/threads")[0] == 200
+        seconds = time.monotonic() - began
+        assert stored(server) == wanted
+    assert seconds < RESTORE_SECONDS
+    print(f"restore to first 200 in {seconds:.2f} s")
+
+
+@pytest.mark.skipif(not WHOLE, reason="explains, and protects nothing")
+def test_the_log_of_the_lost_database_must_not_stay(tmp_path: Path) -> None:
+    """Why the manual moves three files: an old -wal is no part of the backup."""
+    path, log = tmp_path / "threads.db", tmp_path / "log"
+    url = f"sqlite:///{path}"
+    with serving(log, DATABASE_URL=url) as server:
+        with Load(server) as load:
+            assert until(lambda: load.acknowledged > 30)
+        assert flask(url, "backup", tmp_path / "backup.db").returncode == 0
+        wanted = stored(server)
+        assert ask(server, "POST", "/v1/threads", {"metadata": {"tag": "later", "turn": "0"}})
+        os.killpg(server.process.pid, signal.SIGKILL)
+    assert Path(f"{path}-wal").stat().st_size
+    shutil.copy(tmp_path / "backup.db", path)
+    with serving(log, DATABASE_URL=url) as server:
+        status, _, answer = ask(server, "GET", "/admin/threads/export?as=jsonl")
+    assert status != 200 or b'"later"' in answer or len(answer.splitlines()) != len(wanted)
+
+
+def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_path: Path) -> None:
+    """Seen to fail: without the look at `file.exists()` in `operating.backup`."""
+    target = tmp_path / "backup.db"
+    target.write_text("precious")
+    result = flask("backup", str(target), status=1)
+    assert result.stderr == f"Error: {target} exists; --force replaces it.\n"
+    assert target.read_text() == "precious"
+    flask("backup", "--force", str(target))
+    assert database.faults_of(target) == []
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-queue", "-secret"])
+def test_a_backup_never_replaces_the_database_itself(
+    flask: Commands, database_url: str, suffix: str
+) -> None:
+    """Seen to fail: without the look at `_COMPANIONS` in `operating.backup`."""
+    path = f"{database.file_of(database_url)}{suffix}"
+    result = flask("backup", "--force", path, status=1)
+    assert result.stderr == f"Error: {path} belongs to the database itself.\n"
+
+
+def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_path: Path) -> None:
+    """Seen to fail: without `finally` in `operating._whole` an unfinished copy is left."""
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        run("dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=4k", "count=250")
+        result = flask("backup", str(disk / "backup.db"), status=1)
+        assert [path.name for path in disk.iterdir()] == ["ballast"]
+    assert result.stderr.splitlines()[1:] == [
+        "Error: No backup was made: database or disk is full."
+    ]
+
+
+def test_a_backup_is_for_its_owner_only(flask: Commands, tmp_path: Path) -> None:
+    flask("backup", str(tmp_path / "backup.db"))
+    assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
+
+
+# doctor
+
+
+def findings(result: str) -> dict[str, str]:
+    """State by name: the first word and the next two columns of each line."""
+    return {line[6:19].strip(): line[:4].strip() for line in result.splitlines()}
+
+
+def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'threads.db'}"
+    with serving(tmp_path / "log", DATABASE_URL=url) as server:
+        assert ask(server, "POST", "/v1/threads")[0] == 200
+        result = flask(url, "doctor")
+        assert ask(server, "POST", "/v1/threads")[0] == 200
+    assert result.returncode == 0, result.stdout
+    found = findings(result.stdout)
+    assert {state for name, state in found.items() if name != "filesystem"} == {"ok"}
+    assert len(found) == 12
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [
+        ("UPDATE alembic_version SET version_num = '9999'", "schema"),
+        ("PRAGMA foreign_keys=OFF; INSERT INTO messages SELECT 999, 99, 'msg_1', 1, NULL, NULL, "
+         "'completed', NULL, 1, NULL, 'user', '[]', '[]', '{}'", "references"),
+        ("DELETE FROM message_text_data WHERE id > 9", "text search"),
+        ("PRAGMA writable_schema=ON; DELETE FROM sqlite_master WHERE name = 'threads_by_time'",
+         "integrity"),
+    ],
+)  # fmt: skip
+def test_the_doctor_names_what_is_broken(
+    app: Flask, flask: Commands, database_url: str, harm: str, name: str
+) -> None:
+    """Seen to fail: each with its own line of `operating._of_database` taken out."""
+    body = {"messages": [{"role": "user", "content": "some words to find"}]}
+    app.test_client().post("/v1/threads", json=body)
+    harm_outside(database_url, harm)
+    result = flask("doctor", status=1)
+    assert findings(result.stdout)[name] == "fail", result.stdout
+
+
+def harm_outside(url: str, script: str) -> None:
+    """Run SQL in a process of its own, as an operator's mistake would."""
+    program = (
+        "import sys; from database import sqlite; "
+        "connection = sqlite.connect(sys.argv[1]); connection.executescript(sys.argv[2])"
+    )
+    command = [sys.executable, "-c", program, str(database.file_of(url)), script]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:
+    database.file_of(database_url).chmod(0o644)
+    assert findings(flask("doctor").stdout)["files"] == "warn"
+
+
+def test_the_doctor_makes_no_database(tmp_path: Path) -> None:
+    result = flask(f"sqlite:///{tmp_path / 'none.db'}", "doctor")
+    assert result.returncode == 1
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
+    result = flask("mysql://host/db", "doctor")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Wrong settings: ")
+    assert len(result.stderr.splitlines()) == 1

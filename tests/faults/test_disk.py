@@ -1,0 +1,158 @@
+"""The disk fails: full, read-only, or without the database that was on it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import refusal, serving, until
+from harness import Client, Load, ask, error_lines, run, small_disk, stored, unexplained
+
+import database
+from app import create_app
+from models import db
+
+LONG_MESSAGE = {"role": "user", "content": "x" * 200_000}
+BALLAST_BYTES = 2 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", megabytes=8) as folder:
+        yield folder
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'threads.db'}"
+
+
+def fill_up(folder: Path) -> Path:
+    """Leave no byte free, against writers that want it too; return what takes the room."""
+    run("dd", "if=/dev/zero", f"of={folder / 'ballast'}", "bs=4k")
+    return folder / "ballast"
+
+
+def fill(client: Client) -> tuple[int, dict[str, str], Any]:
+    """Write until the server refuses, and return its refusal."""
+    thread = client.expect("POST", "/v1/threads")["id"]
+    while True:
+        answer = client.send("POST", f"/v1/threads/{thread}/messages", LONG_MESSAGE)
+        if answer[0] != 200:
+            return answer
+
+
+def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path) -> None:
+    """Seen to fail: without the line for SQLITE_FULL in `database._refusal` the answer is 500."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(BALLAST_BYTES))
+    with (
+        serving(tmp_path / "log", DATABASE_URL=url_in(disk)) as server,
+        closing(Client(server)) as client,
+    ):
+        kept = client.expect("POST", "/v1/threads", {"metadata": {"kept": "yes"}})
+        status, headers, refused = fill(client)
+        assert (status, refused["error"]["code"]) == (507, "disk_full")
+        assert headers["x-should-retry"] == "false"
+        assert error_lines(server) == ["database error: SQLITE_FULL"]
+        assert client.expect("GET", f"/v1/threads/{kept['id']}") == kept
+        assert client.send("GET", "/readyz")[0] == 503
+        assert client.send("GET", "/healthz")[0] == 200
+        ballast.unlink()
+        assert client.expect("DELETE", f"/v1/threads/{kept['id']}")["deleted"]
+        assert client.expect("POST", "/v1/threads")
+    assert database.faults_of(disk / "threads.db") == []
+
+
+def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
+    """Seen to fail: with SQLITE_FULL answered as if it were stored."""
+    with serving(tmp_path / "log", DATABASE_URL=url_in(disk), WORKERS=2) as server:
+        with Load(server) as load:
+            assert until(lambda: load.acknowledged > 50)
+            ballast = fill_up(disk)
+            assert until(lambda: load.refusals[507, "disk_full"] > 20)
+            assert ask(server, "GET", "/v1/threads")[0] == 200
+            ballast.unlink()
+            written = load.acknowledged
+            assert until(lambda: load.acknowledged > written + 50)
+        assert load.failures == []
+        assert {status for status, _ in load.refusals} <= {503, 507}
+        assert unexplained(load.records, stored(server)) == []
+    assert database.faults_of(disk / "threads.db") == []
+
+
+def test_a_start_on_a_full_disk_is_refused_with_one_line(disk: Path, tmp_path: Path) -> None:
+    """Seen to fail: without `free_bytes` in `database._look_up` the line says `disk I/O error`."""
+    with serving(tmp_path / "first", DATABASE_URL=url_in(disk)) as server:
+        assert ask(server, "POST", "/v1/threads")[0] == 200
+    fill_up(disk)
+    lines = refusal(tmp_path / "log", DATABASE_URL=url_in(disk))
+    assert lines == [f"The database {disk / 'threads.db'} cannot be read: its disk is full."]
+
+
+def test_a_read_only_folder_stops_the_start_with_one_line(disk: Path, tmp_path: Path) -> None:
+    """Seen to fail: without the check in `database.prepare` the start ends in a traceback."""
+    assert run("mount", "-o", "remount,ro", disk)
+    lines = refusal(tmp_path / "log", DATABASE_URL=url_in(disk))
+    assert lines == [f"The database folder {disk} is missing or cannot be written."]
+
+
+def test_a_folder_that_becomes_read_only_is_told_and_recovers(
+    disk: Path, migrated: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: without `except OSError` around the opening of the queue's file, writes are
+    500; without `access._is_keyed`, the probes fail with the database.
+    """
+    shutil.copy(migrated, disk / "threads.db")
+    app = create_app({"DATABASE_URL": url_in(disk)})
+    client = app.test_client()
+    assert run("mount", "-o", "remount,ro", disk)
+    for method, path, status in (
+        ("POST", "/v1/threads", 503),
+        ("GET", "/v1/threads", 503),
+        ("GET", "/readyz", 503),
+        ("GET", "/healthz", 200),
+    ):
+        caplog.clear()
+        answer = client.open(path, method=method)
+        assert (path, answer.status_code) == (path, status)
+        assert "database_unavailable" in answer.text or "checks" in answer.text or status == 200
+        assert {record.message for record in caplog.records} <= {"database error: SQLITE_CANTOPEN"}
+    assert run("mount", "-o", "remount,rw", disk)
+    assert client.post("/v1/threads").status_code == 200
+    with app.app_context():
+        db.engine.dispose()
+
+
+def replace(path: Path) -> None:
+    """Put an equal copy in the place of the database."""
+    shutil.copy(path, path.with_suffix(".copy"))
+    os.rename(path.with_suffix(".copy"), path)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, replace], ids=["deleted", "replaced"])
+def test_a_database_that_is_no_longer_there_takes_no_writes(
+    serve: Callable[..., Any], database_url: str, harm: Callable[[Path], None]
+) -> None:
+    """Seen to fail: without `database._refuse_another_file` writes answer 200 and are in no file
+    that has a name; without it in `do_connect`, SQLite makes a new, empty database.
+    """
+    path = database.file_of(database_url)
+    with serve(DATABASE_URL=database_url, WORKER_THREADS=8) as server:
+        kept = ask(server, "POST", "/v1/threads")[2]
+        os.link(path, path.with_suffix(".kept"))
+        harm(path)
+        exists = path.exists()
+        status, _, answer = ask(server, "POST", "/v1/threads")
+        assert (status, answer["error"]["code"]) == (503, "database_unavailable")
+        assert error_lines(server) == ["database error: the file was deleted or replaced"]
+        status, _, answer = ask(server, "GET", "/readyz")
+        assert (status, answer["checks"]["file"]) == (503, False)
+        assert ask(server, "GET", f"/v1/threads/{kept['id']}")[0] in (200, 503)
+        assert ask(server, "GET", "/healthz")[0] == 200
+        assert path.exists() is exists
+        path.with_suffix(".kept").replace(path)
+        assert ask(server, "POST", "/v1/threads")[0] == 200
+        assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
