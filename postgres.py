@@ -45,7 +45,8 @@ KINDS = {
 
 SEARCHES = {
     "count": "SELECT count(*) FROM"
-    " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q)) LIMIT :most) AS found",
+    " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
+    " LIMIT :most) AS found",
     "rare": "threads.project = :project AND threads.seq IN"
     " (SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q)))",
     # OFFSET 0 keeps the planner from collecting all matches where threads must drive.

@@ -254,7 +254,7 @@ def _machine() -> dict[str, str]:
         "processor": f"{os.cpu_count()} × {model or platform.machine()}",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
-        "SQLite": database.sqlite.sqlite_version,
+        "SQLite": database.sqlite.dbapi.sqlite_version,
         "gunicorn": gunicorn.__version__,
         "Flask": __import__("importlib.metadata", fromlist=["version"]).version("flask"),
         "SQLAlchemy": sqlalchemy.__version__,

@@ -24,6 +24,7 @@ EMPTY = """
 SET LOCAL lock_timeout = '1s';
 DO $$ BEGIN
     ASSERT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) = 1;
+    ASSERT (SELECT count(*) FROM pg_constraint WHERE contype = 'c') = 0;
     ASSERT (SELECT version_num FROM alembic_version) = '0003';
 END $$;
 DELETE FROM threads; DELETE FROM messages; DELETE FROM tombstones; DELETE FROM api_keys;

@@ -60,11 +60,11 @@ def engine(request: pytest.FixtureRequest) -> str:
     """The database that this run is about; a server that no test gave one gets a new one of it."""
     name: str = request.config.getoption("engine")
     if name == "postgres":
-        DEFAULT_DATABASE.append(request.getfixturevalue("cluster").new)
+        CLUSTER.append(request.getfixturevalue("cluster"))
     return name
 
 
-DEFAULT_DATABASE: list[Callable[[], str]] = []
+CLUSTER: list[clusters.Cluster] = []
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +156,8 @@ def launched(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left."""
     given = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
-    given.setdefault("DATABASE_URL", DEFAULT_DATABASE[0]() if DEFAULT_DATABASE else "memory")
+    borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in given else ""
+    given.setdefault("DATABASE_URL", borrowed or "memory")
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": str(value) for key, value in given.items()}
     with log.open("a") as stderr:
@@ -177,6 +178,8 @@ def launched(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
+        if borrowed:
+            CLUSTER[0].give_back(borrowed)
 
 
 def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
