@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: run test install lint clean
+.PHONY: run test test-postgres install lint clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
 	$(BIN)/pytest -n auto
+
+test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
+	$(BIN)/pytest -n auto --engine=postgres
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -96,8 +96,12 @@ def delete_thread(connection: sa.Connection, project: str, thread_id: str) -> No
 
 
 def delete_threads(connection: sa.Connection, project: str, which: sa.ColumnElement[bool]) -> int:
-    """Delete the project's threads that meet a condition; return how many there were."""
+    """Delete the project's threads that meet a condition; return how many there were.
+
+    They are locked first, so that an append that is under way counts when the condition is asked.
+    """
     gone = sa.and_(Thread.project == project, which)
+    connection.execute(sa.select(Thread.seq).where(gone).order_by(Thread.seq).with_for_update())
     places = (sa.literal(0), Thread.id, Thread.created_at, Thread.seq)
     _bury(connection, project, sa.select(*places).where(gone))
     return connection.execute(sa.delete(Thread).where(gone)).rowcount

@@ -15,6 +15,7 @@ from typing import Any
 
 import clusters
 import pytest
+import sqlalchemy as sa
 from conftest import Server, await_ready, launched, postgres_settings, refusal, serving
 from flask import Flask
 from openai import APIStatusError, OpenAI
@@ -382,3 +383,41 @@ def all_threads(sdk: OpenAI) -> Iterator[dict[str, Any]]:
         if not found["has_more"]:
             return
         after = {"after": found["last_id"]}
+
+
+def test_a_dump_restores_with_its_search(
+    cluster: clusters.Cluster, app: Flask, tmp_path: Path
+) -> None:
+    append(app, new_thread(app), "needle")
+    cluster.command("CREATE DATABASE restored TEMPLATE template0")
+    tools = clusters.BINARIES[-1].parent
+    source, target = (
+        sa.make_url(each).set(drivername="postgresql").render_as_string()
+        for each in (app.config["DATABASE_URL"], cluster.url("restored"))
+    )
+    dump = tmp_path / "dump"
+    subprocess.run([tools / "pg_dump", "-Fc", "-f", dump, source], check=True)
+    subprocess.run([tools / "pg_restore", "-e", "-d", target, dump], check=True)
+    copy = create_app(postgres_settings(cluster.url("restored")))
+    assert len(copy.test_client().get("/threads?q=needle").json["data"]) == 1
+    with copy.app_context():
+        db.engine.dispose()
+    cluster.command("DROP DATABASE restored WITH (FORCE)")
+
+
+def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -> None:
+    with clusters.cluster() as mortal:
+        app = create_app(postgres_settings(mortal.template()))
+        client = app.test_client()
+        with app.app_context():
+            commands.flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
+            commands.prepare_database()
+        assert client.get("/readyz").status_code == 200
+        mortal.stop()
+        time.sleep(1)
+        answers = [client.get(path) for path in ("/healthz", "/readyz", "/threads")]
+        assert [answer.status_code for answer in answers] == [200, 503, 503]
+        mortal.start()
+        assert client.get("/threads").status_code == 200
+        with app.app_context():
+            db.engine.dispose()
