@@ -4,16 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
 
-.PHONY: run test test-faults install lint bench clean
+.PHONY: run test test-faults test-postgres install lint bench clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
-	$(BIN)/pytest -n auto
+	$(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm) $(BIN)/pytest -n auto
 
 test-faults: $(VENV)/.dev
 	FAULTS=whole $(BIN)/pytest -rP tests/faults
+
+test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
+	$(BIN)/pytest -n auto --engine=postgres
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Settings: every THREADS_… variable, read once, refused early and together."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +72,8 @@ def _secret(key: str | None) -> None:
 
 
 def _database_url(url: str) -> None:
-    if url != "memory" and not (url.startswith("sqlite:////") and len(url) > len("sqlite:////")):
-        raise ValidationError("Write it as sqlite:////absolute/path.db, or memory.")
+    if not re.fullmatch(r"memory|sqlite:////.+|postgresql\+psycopg://[^/]*/[^/?]+(\?.*)?", url):
+        raise ValidationError(
+            "Write it as sqlite:////absolute/path.db, postgresql+psycopg://user@host/name, "
+            "or memory."
+        )

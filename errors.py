@@ -32,6 +32,24 @@ class ApiError(HTTPException):
         self.extra_headers = dict(headers or {})
 
 
+def busy() -> ApiError:
+    """Return the refusal of a request that waited too long for its turn at the database."""
+    message = "The database is busy; nothing was written. Try again in a second."
+    return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
+
+
+def unavailable() -> ApiError:
+    """Return the refusal of a request that found no usable database."""
+    message = "The database cannot be used; nothing was written. The server's log has the cause."
+    return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
+
+
+def too_broad() -> ApiError:
+    """Return the refusal of a search that reached its time limit."""
+    message = "The search took too long. Ask for a rarer word, or narrow the dates."
+    return ApiError(400, message, "q", "search_too_broad")
+
+
 class Fault(str):
     """A validation sentence with its wire code; PARAM stands where the path belongs.
 

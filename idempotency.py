@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from flask import Response, request
+from sqlalchemy.dialects.postgresql import insert
 
 import database
 from access import project
@@ -40,10 +41,11 @@ def write_once(change: Callable[[sa.Connection], dict[str, Any]]) -> Response:
         raise ApiError(400, message, code="invalid_idempotency_key")
     fingerprint = _fingerprint()
     with database.write() as connection:
-        if (stored := _find(connection, key)) is not None:
-            return _replay(stored, fingerprint)
+        if not _claim(connection, key, fingerprint):
+            return _replay(connection, key, fingerprint)
         body = orjson.dumps(change(connection))
-        _keep(connection, key, fingerprint, body)
+        keep = sa.update(StoredAnswer).where(*_is(key)).values(body=body.decode())
+        connection.execute(keep)
         return Response(body, content_type="application/json")
 
 
@@ -52,27 +54,25 @@ def _fingerprint() -> str:
     return hashlib.sha256(target + read_bytes()).hexdigest()
 
 
-def _find(connection: sa.Connection, key: str) -> Any:
-    return connection.execute(
-        sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(
-            StoredAnswer.project == project(),
-            StoredAnswer.key == key,
-            StoredAnswer.created_at > unix_now() - KEPT_SECONDS,
-        )
-    ).first()
+def _is(key: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return StoredAnswer.project == project(), StoredAnswer.key == key
 
 
-def _replay(stored: Any, fingerprint: str) -> Response:
+def _claim(connection: sa.Connection, key: str, fingerprint: str) -> bool:
+    """Take a key, unless it has an answer; where another transaction is at it, wait for its end."""
+    now = unix_now()
+    too_old = StoredAnswer.created_at <= now - KEPT_SECONDS
+    connection.execute(sa.delete(StoredAnswer).where(too_old))
+    values = {"project": project(), "key": key, "fingerprint": fingerprint, "created_at": now}
+    claim = insert(StoredAnswer).values(**values, body="").on_conflict_do_nothing()
+    return connection.execute(claim.returning(StoredAnswer.key)).first() is not None
+
+
+def _replay(connection: sa.Connection, key: str, fingerprint: str) -> Response:
+    answered = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(*_is(key))
+    stored = connection.execute(answered).one()
     if stored.fingerprint != fingerprint:
         raise ApiError(422, _MISMATCH, code="idempotency_key_reused")
     response = Response(stored.body, content_type="application/json")
     response.headers["Idempotent-Replayed"] = "true"
     return response
-
-
-def _keep(connection: sa.Connection, key: str, fingerprint: str, body: bytes) -> None:
-    now = unix_now()
-    too_old = StoredAnswer.created_at <= now - KEPT_SECONDS
-    connection.execute(sa.delete(StoredAnswer).where(too_old))
-    values = {"project": project(), "key": key, "fingerprint": fingerprint, "created_at": now}
-    connection.execute(sa.insert(StoredAnswer).values(**values, body=body.decode()))

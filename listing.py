@@ -20,20 +20,6 @@ from wire import MESSAGE_COLUMNS, THREAD_COLUMNS
 SEARCH_SECONDS = 2
 _RARE_MATCHES = 50_000
 
-_MATCH_COUNT = sa.text(
-    "SELECT count(*) FROM (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)"
-)
-_IN_MATCHES = sa.text(
-    "threads.seq IN (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
-    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q)"
-)
-_HAS_MATCH = sa.text(
-    "EXISTS (SELECT 1 FROM messages CROSS JOIN message_text"
-    " ON message_text.rowid = messages.seq"
-    " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q)"
-)
-_SEARCHES = {"rare": _IN_MATCHES, "common": _HAS_MATCH}
-
 
 class Page(NamedTuple):
     """Rows in the order asked for, and whether more follow in that direction."""
@@ -51,6 +37,7 @@ class _Shape(NamedTuple):
     filters: tuple[str, ...] = ()
     pairs: int = 0
     search: str = ""
+    condition: str = ""
 
     @property
     def backwards(self) -> bool:
@@ -80,7 +67,8 @@ def list_threads(connection: sa.Connection, project: str, query: dict[str, Any])
         return _page(connection, _threads_statement(shape), shape, values)
     values["q"] = match_expression(query["q"])
     with database.time_limit(connection, SEARCH_SECONDS):
-        shape = shape._replace(search=_way_to_search(connection, values["q"]))
+        way = _way_to_search(connection, values["q"])
+        shape = shape._replace(search=way, condition=database.search(way))
         return _page(connection, _threads_statement(shape), shape, values)
 
 
@@ -101,7 +89,7 @@ def _way_to_search(connection: sa.Connection, expression: str) -> str:
     """Tell how to search: few matches are collected and sorted; with many, threads are walked
     newest first until a page is full. Neither reads the whole table."""
     bounds = {"q": expression, "most": _RARE_MATCHES}
-    count: int = connection.execute(_MATCH_COUNT, bounds).scalar_one()
+    count: int = connection.execute(sa.text(database.search("count")), bounds).scalar_one()
     return "rare" if count < _RARE_MATCHES else "common"
 
 
@@ -131,14 +119,12 @@ def _threads_statement(shape: _Shape) -> Selected:
     """Build the SELECT of one shape.
 
     The first metadata pair drives, for its stretch of the index is in list order already; but
-    where matches drive, SQLite must be kept from walking an index of threads instead.
+    where few matches drive, their condition states the project, too.
     """
     statement = sa.select(*THREAD_COLUMNS, Thread.seq)
     place: Sequence[Any] = (Thread.created_at, Thread.seq)
     pairs = [has_pair(_given("project"), *_pair(number)) for number in range(shape.pairs)]
-    if shape.search == "rare":
-        statement = statement.where(sa.literal_column("+threads.project") == _given("project"))
-    elif pairs:
+    if pairs and shape.search != "rare":
         index = aliased(ThreadMetadata)
         statement = statement.join(index, index.thread_seq == Thread.seq)
         statement = statement.where(
@@ -148,13 +134,13 @@ def _threads_statement(shape: _Shape) -> Selected:
         )
         place = (index.created_at, index.thread_seq)
         del pairs[0]
-    else:
+    elif shape.search != "rare":
         statement = statement.where(Thread.project == _given("project"))
     if "created_after" in shape.filters:
         statement = statement.where(place[0] > _given("created_after"))
     if "created_before" in shape.filters:
         statement = statement.where(place[0] < _given("created_before"))
-    search = [_SEARCHES[shape.search]] if shape.search else []
+    search = [sa.text(shape.condition)] if shape.search else []
     return _paged(statement.where(*pairs, *search), place, shape)
 
 

@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 
 import config
 import database
+import sqlite
 from errors import ApiError
 from models import SCHEMA_REVISION
 
@@ -32,6 +33,8 @@ Finding = tuple[str, str, str]
 @with_appcontext
 def backup(file: Path, force: bool) -> None:
     """Copy the database into FILE while the server runs; it gets its name when it is checked."""
+    if database.is_postgres(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+        raise click.ClickException("This is for SQLite; pg_dump backs PostgreSQL up.")
     source = _path()
     if not source.exists():
         raise click.ClickException(f"There is no database at {source}.")
@@ -42,11 +45,11 @@ def backup(file: Path, force: bool) -> None:
     try:
         with _whole(file.resolve()) as unfinished:
             click.echo(f"Copying {_size(source.stat().st_size)} …", err=True)
-            database.copy_to(unfinished)
+            sqlite.copy_to(unfinished)
             click.echo("Checking the copy …", err=True)
-            if faults := database.faults_of(unfinished):
+            if faults := sqlite.faults_of(unfinished):
                 raise click.ClickException(f"No backup was made: {_shown(faults)}.")
-    except (OSError, database.SqliteError) as error:
+    except (OSError, sqlite.Error) as error:
         raise click.ClickException(f"No backup was made: {error}.") from error
     click.echo(f"Wrote {file}, {_size(file.stat().st_size)}.", err=True)
 
@@ -100,8 +103,8 @@ def _of_machine() -> Iterator[Finding]:
     shown = ("BIND", "WORKERS", "WORKER_THREADS", "DURABILITY", "MAX_BODY_BYTES", "MOCK")
     given = {name: current_app.config[name] for name in shown}
     yield "ok", "settings", ", ".join(f"{name}={value}" for name, value in given.items() if value)
-    version = database.SQLITE_VERSION
-    advice = "" if database.has_wal_fix(version) else " has the WAL-reset bug; 3.51.3 fixes it"
+    version = sqlite.VERSION
+    advice = "" if sqlite.has_wal_fix(version) else " has the WAL-reset bug; 3.51.3 fixes it"
     yield _judge("SQLite", ".".join(map(str, version)) + advice, warn=bool(advice))
 
 
@@ -116,9 +119,9 @@ def _of_files(path: Path) -> Iterator[Finding]:
     mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
     kind = next(mounts[str(p)] for p in path.resolve().parents if str(p) in mounts)
     yield _judge("filesystem", kind, warn=kind.startswith(_NETWORK))
-    free, wal = database.free_bytes(path), database.wal_bytes(path)
-    yield _judge("disk", f"{_size(free)} free", fail=free < database.DISK_FLOOR_BYTES)
-    yield _judge("WAL", _size(wal), warn=wal > database.WAL_LIMIT_BYTES)
+    free, wal = sqlite.free_bytes(path), sqlite.wal_bytes(path)
+    yield _judge("disk", f"{_size(free)} free", fail=free < sqlite.DISK_FLOOR_BYTES)
+    yield _judge("WAL", _size(wal), warn=wal > sqlite.WAL_LIMIT_BYTES)
 
 
 def _of_database() -> Iterator[Finding]:
@@ -134,7 +137,7 @@ def _of_database() -> Iterator[Finding]:
         yield _judge(name, _shown(faults), fail=bool(faults))
     faults = [str(row) for row in _ask("PRAGMA integrity_check(message_text)") if row != "ok"]
     # An older SQLite passes over what only writing could check.
-    checked = database.SQLITE_VERSION >= (3, 44)
+    checked = sqlite.VERSION >= (3, 44)
     text = _shown(faults) if checked else "not checked: needs SQLite 3.44"
     yield _judge("text search", text, fail=bool(faults), warn=not checked)
     [made], [valid] = _ask("SELECT count(*) FROM api_keys"), _ask(_VALID_KEYS)
@@ -148,7 +151,7 @@ def _judge(name: str, text: str, fail: bool = False, warn: bool = False) -> Find
 
 
 def _path() -> Path:
-    return database.file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    return sqlite.file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
 
 
 def _ask(statement: str) -> list[Any]:

@@ -6,6 +6,7 @@ Each takes a connection of database.read, snapshot or write and runs inside that
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert  # SQLite knows ON CONFLICT in the same words
 
 from errors import ApiError
 from models import Message, Thread, Tombstone, new_id, new_vector_store_id, unix_now
@@ -23,6 +24,9 @@ _IS_MESSAGE = sa.and_(
 )
 _FIND_THREAD = sa.select(*THREAD_COLUMNS).where(_IS_THREAD)
 _FIND_THREAD_SEQ = sa.select(Thread.seq).where(_IS_THREAD)
+# PostgreSQL hands out `seq` before the commit: appends to a thread take turns on its row, so that
+# no reader who pages forward passes a message that is yet to come. SQLite has one turn for all.
+_LOCK_THREAD_SEQ = _FIND_THREAD_SEQ.with_for_update(key_share=True)
 _FIND_MESSAGE = sa.select(*MESSAGE_COLUMNS).where(_IS_MESSAGE)
 _INSERT_THREAD = sa.insert(Thread).returning(Thread.seq, *THREAD_COLUMNS)
 _INSERT_MESSAGE = sa.insert(Message).returning(*MESSAGE_COLUMNS)
@@ -41,6 +45,7 @@ _PLAIN_IN_EXPORT = (
     "role",
 )
 _COPY_MESSAGES = 500
+_TOMBSTONE_KEY = ["project", "thread_seq", "id"]
 
 
 def find_thread(connection: sa.Connection, project: str, thread_id: str) -> dict[str, Any]:
@@ -91,8 +96,12 @@ def delete_thread(connection: sa.Connection, project: str, thread_id: str) -> No
 
 
 def delete_threads(connection: sa.Connection, project: str, which: sa.ColumnElement[bool]) -> int:
-    """Delete the project's threads that meet a condition; return how many there were."""
+    """Delete the project's threads that meet a condition; return how many there were.
+
+    They are locked first, so that an append that is under way counts when the condition is asked.
+    """
     gone = sa.and_(Thread.project == project, which)
+    connection.execute(sa.select(Thread.seq).where(gone).order_by(Thread.seq).with_for_update())
     places = (sa.literal(0), Thread.id, Thread.created_at, Thread.seq)
     _bury(connection, project, sa.select(*places).where(gone))
     return connection.execute(sa.delete(Thread).where(gone)).rowcount
@@ -118,8 +127,9 @@ def copy_thread(
         sa.select(*_COPY_COLUMNS)
         .where(Message.thread_seq == find_thread_seq(connection, project, thread_id))
         .order_by(Message.seq)
+        .execution_options(yield_per=_COPY_MESSAGES)
     )
-    copied = connection.execution_options(yield_per=_COPY_MESSAGES).execute(messages)
+    copied = connection.execute(messages)
     for rows in copied.mappings().partitions():
         fresh = [{**message, "thread_seq": row.seq, "id": new_id("msg")} for message in rows]
         connection.execute(_INSERT_MESSAGES, fresh)
@@ -183,7 +193,9 @@ def create_message(
     connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
-    seq = find_thread_seq(connection, project, thread_id)
+    seq = connection.execute(_LOCK_THREAD_SEQ, _key(project, thread_id)).scalar()
+    if seq is None:
+        _refuse_thread(thread_id)
     values = _message_values(seq, body, unix_now())
     return message_to_wire(connection.execute(_INSERT_MESSAGE, values).one(), thread_id)
 
@@ -215,9 +227,11 @@ def delete_message(
 def _bury(connection: sa.Connection, project: str, places: Selected) -> None:
     """Keep the places of what is about to be deleted, and forget those that are too old."""
     now = unix_now()
-    rows = places.add_columns(sa.literal(project), sa.literal(now))
+    rows = places.add_columns(sa.literal(project), sa.literal(now, Tombstone.deleted_at.type))
     names = ["thread_seq", "id", "created_at", "seq", "project", "deleted_at"]
-    connection.execute(sa.insert(Tombstone).prefix_with("OR REPLACE").from_select(names, rows))
+    buried = insert(Tombstone).from_select(names, rows)
+    moved = {name: buried.excluded[name] for name in ("created_at", "seq", "deleted_at")}
+    connection.execute(buried.on_conflict_do_update(index_elements=_TOMBSTONE_KEY, set_=moved))
     too_old = Tombstone.deleted_at <= now - TOMBSTONE_SECONDS
     connection.execute(sa.delete(Tombstone).where(too_old))
 

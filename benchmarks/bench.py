@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import database
+import sqlite
 from benchmarks import contenders, data, floor, report
 from benchmarks.contenders import Running
 from benchmarks.load import (
@@ -258,7 +258,7 @@ def _machine() -> dict[str, str]:
         "with": f"{os.cpu_count()} cores of {model or platform.machine()}",
         "Linux": platform.release(),
         "Python": platform.python_version(),
-        "SQLite": database.sqlite.sqlite_version,
+        "SQLite": sqlite.dbapi.sqlite_version,
         **versions,
     }
 

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-import database
+import sqlite
 from benchmarks import data
 
 _PRAGMAS = ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
@@ -18,7 +18,7 @@ def measure(path: Path, count: int) -> dict[str, float]:
     """Return the CPU microseconds and the rate of one read and of one durable write."""
     if not path.exists():
         data.fill(path, 1_000)
-    connection = database.sqlite.connect(path, isolation_level=None)
+    connection = sqlite.dbapi.connect(path, isolation_level=None)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
     found = {}
@@ -32,11 +32,11 @@ def measure(path: Path, count: int) -> dict[str, float]:
     return found
 
 
-def _read(connection: database.sqlite.Connection, number: int) -> None:
+def _read(connection: sqlite.dbapi.Connection, number: int) -> None:
     connection.execute(_READ, ("default", f"thread_{number % 1_000:024d}")).fetchone()
 
 
-def _write(connection: database.sqlite.Connection, number: int) -> None:
+def _write(connection: sqlite.dbapi.Connection, number: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_WRITE, (f"thread_floor{time.perf_counter_ns()}{number}",))
     connection.execute("COMMIT")

@@ -289,6 +289,7 @@ def _wipe() -> None:
 
 def _refuse_on_a_file() -> None:
     """Let no test suite that is aimed at the wrong port change a database that is kept."""
+    database.require_copies()
     if current_app.config["MOCK"] != "on" and not database.is_memory(current_app):
         message = (
             "This server keeps its database in a file, so nothing was changed. Start it with "

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 from flask import Flask, flash, redirect, render_template, request, session, url_for
+from sqlalchemy.dialects.postgresql import insert
 from werkzeug.wrappers import Response
 
 import access
@@ -88,11 +89,9 @@ def _note_failure(address: str) -> None:
     with database.write() as connection:
         old = FailedSignIn.last_at <= now - FORGOTTEN_SECONDS
         connection.execute(sa.delete(FailedSignIn).where(old))
-        again = sa.update(FailedSignIn).where(_IS_ADDRESS)
-        again = again.values(failures=FailedSignIn.failures + 1, last_at=now)
-        if not connection.execute(again, {"of_address": address}).rowcount:
-            first = {"address": address, "failures": 1, "last_at": now}
-            connection.execute(sa.insert(FailedSignIn), first)
+        first = insert(FailedSignIn).values(address=address, failures=1, last_at=now)
+        again = {"failures": FailedSignIn.failures + 1, "last_at": now}
+        connection.execute(first.on_conflict_do_update(index_elements=["address"], set_=again))
 
 
 def _forget_failures(address: str) -> None:

@@ -18,6 +18,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+import clusters
 import pytest
 from click.testing import Result
 from flask import Flask
@@ -46,6 +47,47 @@ CHROMIUM_FLAGS = [
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=["sqlite", "postgres"], default="sqlite")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL, leave out what is marked `sqlite_only`, and say why."""
+    for item in items:
+        mark = item.get_closest_marker("sqlite_only")
+        if mark and config.getoption("engine") == "postgres":
+            item.add_marker(pytest.mark.skip(reason=f"SQLite only: {mark.args[0]}"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[clusters.Cluster]:
+    """A private PostgreSQL server with an empty database of the newest schema in it."""
+    if not clusters.BINARIES:
+        assert "CI" not in os.environ, "CI must not skip PostgreSQL"
+        pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
+    with clusters.cluster() as running:
+        with commands.create_app(postgres_settings(running.template())).app_context():
+            commands.prepare_database()
+            db.engine.dispose()
+        yield running
+
+
+def postgres_settings(url: str) -> dict[str, str]:
+    return {"DATABASE_URL": url, "SECRET_KEY": "s" * 32}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The database that this run is about; a server that no test gave one gets a new one of it."""
+    name: str = request.config.getoption("engine")
+    if name == "postgres":
+        CLUSTER.append(request.getfixturevalue("cluster"))
+    return name
+
+
+CLUSTER: list[clusters.Cluster] = []
+
+
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that `flask db upgrade` made, once per run; tests copy it."""
@@ -56,10 +98,23 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def new_database(engine: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """Make an empty database of the newest schema; yield its URL."""
+    if engine == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated"), folder / "threads.db")
+        yield f"sqlite:///{folder / 'threads.db'}"
+    else:
+        running: clusters.Cluster = request.getfixturevalue("cluster")
+        url = running.new()
+        yield url
+        running.give_back(url)
+
+
 @pytest.fixture
-def database_url(migrated: Path, tmp_path: Path) -> str:
-    shutil.copy(migrated, tmp_path / "threads.db")
-    return f"sqlite:///{tmp_path / 'threads.db'}"
+def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_database(engine, request, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
@@ -141,7 +196,9 @@ def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left."""
-    given = {"BIND": "127.0.0.1:0", "DATABASE_URL": "memory", **settings}
+    given = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
+    borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in given else ""
+    given.setdefault("DATABASE_URL", borrowed or "memory")
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": str(value) for key, value in given.items()}
     with log.open("a") as stderr:
@@ -162,6 +219,8 @@ def launched(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
+        if borrowed:
+            CLUSTER[0].give_back(borrowed)
 
 
 def await_ready(process: subprocess.Popen[str], log: Path) -> Server:

@@ -115,7 +115,7 @@ def test_a_count_stops_at_a_thousand(
         columns = ", ".join(copied)
         connection.execute(
             sa.text(
-                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1200)"
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
                 f" INSERT INTO messages (id, {columns}) SELECT 'msg_' || i, {columns}"
                 " FROM messages, n"
             )

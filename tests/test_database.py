@@ -33,6 +33,7 @@ UNTIL_TOLD = "print('held', flush=True); sys.stdin.read()"
 HOLDERS = pytest.mark.parametrize(
     "script", [HOLD_QUEUE, HOLD_WRITE_TRANSACTION], ids=["queue", "transaction"]
 )
+pytestmark = pytest.mark.sqlite_only("the settings, files and queue of SQLite")
 SUFFIXES = ("", "-wal", "-shm", "-queue")
 
 
@@ -66,7 +67,7 @@ def queue_is_free(url: str) -> bool:
         ("journal_mode", "wal"),
         ("synchronous", 2),
         ("foreign_keys", 1),
-        ("busy_timeout", database.BUSY_MILLISECONDS),
+        ("busy_timeout", database.sqlite.BUSY_MILLISECONDS),
         ("secure_delete", 2),
         ("trusted_schema", 0),
     ],
@@ -167,7 +168,7 @@ def test_of_many_waiting_writes_each_is_refused_within_six_seconds(
     ],
 )
 def test_the_version_guard_knows_the_fixed_releases(version: tuple[int, ...], fixed: bool) -> None:
-    assert database.has_wal_fix(version) is fixed
+    assert database.sqlite.has_wal_fix(version) is fixed
 
 
 def test_a_worker_holds_one_sqlite_library(server: Server) -> None:

@@ -18,6 +18,7 @@ from config import ROOT
 
 VITEST_FOLDER = Path(__file__).parent / "vitest"
 SEEDS = (1, 2, 3)
+ORDERS = 3 if os.environ.get("CI") == "true" else 2
 SHUFFLE = """
 import os, random
 
@@ -180,7 +181,7 @@ def is_gone(base_url: str) -> bool:
 @pytest.mark.timeout(400)
 def test_fifty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
     orders, results, ids = [], [], []
-    for seed in SEEDS:
+    for seed in SEEDS[:ORDERS]:
         options = ("-n", "2", "-p", "shuffle", "--junit-xml=result.xml")
         result = ran_pytest(suite, *options, SHUFFLE_SEED=str(seed))
         cases = list(ElementTree.parse(suite / "result.xml").iter("testcase"))
@@ -189,10 +190,10 @@ def test_fifty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
         ids.append({path.read_text() for path in (suite / "ids").iterdir()})
         assert result.returncode == 0, result.stdout
     assert len(results[0]) == 50
-    assert results[0] == results[1] == results[2]
-    assert orders[0] != orders[1] != orders[2]
+    assert all(result == results[0] for result in results)
+    assert len({str(order) for order in orders}) == ORDERS
     assert len(ids[0]) == 1
-    assert ids[0] == ids[1] == ids[2]
+    assert all(each == ids[0] for each in ids)
 
 
 @pytest.mark.timeout(400)

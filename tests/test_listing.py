@@ -672,6 +672,7 @@ PLANS = [
 
 @pytest.mark.usefixtures("plan")
 @pytest.mark.parametrize("address", PLANS)
+@pytest.mark.sqlite_only("it reads the query plans of SQLite")
 def test_list_walks_an_index_and_never_a_whole_table(
     app: Flask,
     client: FlaskClient,

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 import database
+import sqlite
 
 FIELDS = {"time", "request_id", "method", "route", "status", "ms", "bytes", "key"}
 PLANTED = "planted-secret"
@@ -260,7 +261,7 @@ def test_readiness_needs_space_on_the_disk_and_a_small_log(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, check: str
 ) -> None:
     client.post("/threads")
-    monkeypatch.setattr(database, limit, value)
+    monkeypatch.setattr(sqlite, limit, value)
     assert checks(client) == (503, [check])
 
 

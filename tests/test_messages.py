@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 from flask.testing import FlaskClient
 from openai import APIStatusError
 
@@ -449,7 +450,7 @@ def test_messages_of_a_deleted_thread_are_gone(
 
 
 def test_append_and_thread_delete_at_one_moment_leave_no_orphan(
-    serve: Callable[..., Any], database_url: str
+    serve: Callable[..., Any], database_url: str, app: Flask
 ) -> None:
     """Two clients append while a third deletes: each gets 200 or 404, and no message remains."""
     with serve(WORKERS=2, DATABASE_URL=database_url, DURABILITY="normal") as server:
@@ -484,12 +485,9 @@ def test_append_and_thread_delete_at_one_moment_leave_no_orphan(
             found = sdk.get("/threads?q=x", cast_to=dict[str, Any])
     assert statuses == [404] * 20
     assert found["data"] == []
-    assert _count_of_messages(database_url) == 0
+    assert _count_of_messages(app) == 0
 
 
-def _count_of_messages(database_url: str) -> int:
-    engine = sa.create_engine(database_url, module=database.sqlite)
-    with engine.connect() as connection:
-        count = connection.execute(sa.text("SELECT count(*) FROM messages")).scalar_one()
-    engine.dispose()
-    return int(count)
+def _count_of_messages(app: Flask) -> int:
+    with app.app_context(), database.read() as connection:
+        return int(connection.execute(sa.text("SELECT count(*) FROM messages")).scalar_one())

@@ -278,12 +278,17 @@ def test_messages_are_stored_in_the_order_given(client: FlaskClient, app: Flask)
     assert [message["content"][0]["text"]["value"] for message in stored] == texts
 
 
+REFUSE_MESSAGES = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, ''); END",
+    "postgres": "ALTER TABLE messages ADD CONSTRAINT refuse CHECK (false)",
+}
+
+
 def test_a_thread_and_its_messages_are_stored_together_or_not_at_all(
-    client: FlaskClient, app: Flask
+    client: FlaskClient, app: Flask, engine: str
 ) -> None:
-    refuse = "CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, ''); END"
     with app.app_context(), database.write() as connection:
-        connection.exec_driver_sql(refuse)
+        connection.exec_driver_sql(REFUSE_MESSAGES[engine])
     assert client.post("/v1/threads", json={"messages": [HELLO]}).status_code == 500
     assert stored_count(app, Thread) == 0
 

@@ -36,6 +36,59 @@ _TRIGGERS = {
         VALUES ('delete', OLD.seq, ({_TEXTS.format(row="OLD")}));
     END""",
 }
+# On PostgreSQL words are what FTS5 takes for words: runs of letters and digits, in any case and
+# without accents. A tsvector holds 1 MiB: of a text with more words, the first are found.
+_POSTGRES = r"""
+CREATE FUNCTION message_words(words text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN regexp_replace(
+    regexp_replace(
+        normalize(lower(words COLLATE "und-x-icu"), NFD), '[\u0300-\u036F]+', '', 'g'),
+    '[^[:alnum:]]+', ' ', 'g');
+
+CREATE FUNCTION message_query(q text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT string_agg(
+        nullif(phraseto_tsquery('simple', message_words(phrase))::text, ''), ' & ')::tsquery
+    FROM unnest(string_to_array(q, '"')) AS phrase);
+
+CREATE FUNCTION message_vector(content text) RETURNS tsvector
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
+DECLARE
+    words text := message_words(string_agg(part -> 'text' ->> 'value', ' '))
+        FROM json_array_elements(content::json) AS part WHERE part ->> 'type' = 'text';
+BEGIN
+    RETURN to_tsvector('simple', words);
+EXCEPTION WHEN program_limit_exceeded THEN
+    RETURN to_tsvector('simple', left(words, 100000));
+END $$;
+
+ALTER TABLE messages ADD COLUMN message_text tsvector
+    GENERATED ALWAYS AS (message_vector(content)) STORED;
+CREATE INDEX message_text_words ON messages USING gin (message_text);
+
+CREATE FUNCTION keep_pairs() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        DELETE FROM thread_metadata USING json_each_text(OLD.metadata::json) AS pair
+        WHERE project = OLD.project AND thread_metadata.key = pair.key
+            AND thread_metadata.value = pair.value
+            AND created_at = OLD.created_at AND thread_seq = OLD.seq;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO thread_metadata (project, key, value, created_at, thread_seq)
+        SELECT NEW.project, key, value, NEW.created_at, NEW.seq
+        FROM json_each_text(NEW.metadata::json);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER threads_metadata AFTER INSERT OR UPDATE OF metadata OR DELETE ON threads
+    FOR EACH ROW EXECUTE FUNCTION keep_pairs();
+"""
+_POSTGRES_DOWN = """
+DROP TRIGGER threads_metadata ON threads;
+DROP FUNCTION keep_pairs;
+ALTER TABLE messages DROP COLUMN message_text;
+DROP FUNCTION message_vector, message_query, message_words;
+"""
 
 
 def upgrade() -> None:
@@ -69,10 +122,17 @@ def upgrade() -> None:
         sqlite_where=of_a_run,
         postgresql_where=of_a_run,
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.get_bind().exec_driver_sql(_POSTGRES)
+    else:
+        _index_in_sqlite()
+    op.execute("UPDATE threads SET metadata = metadata")
+
+
+def _index_in_sqlite() -> None:
     op.execute("CREATE VIRTUAL TABLE message_text USING fts5(text, content='', columnsize=0)")
     for name, definition in _TRIGGERS.items():
         op.execute(f"CREATE TRIGGER {name} {definition}")
-    op.execute("UPDATE threads SET metadata = metadata")
     op.execute(
         "INSERT INTO message_text (rowid, text) "
         f"SELECT seq, ({_TEXTS.format(row='messages')}) FROM messages"
@@ -80,8 +140,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in _TRIGGERS:
-        op.execute(f"DROP TRIGGER {name}")
+    if op.get_bind().dialect.name == "postgresql":
+        op.get_bind().exec_driver_sql(_POSTGRES_DOWN)
+    else:
+        for name in _TRIGGERS:
+            op.execute(f"DROP TRIGGER {name}")
+        op.drop_table("message_text")
     op.drop_index("messages_by_run", "messages")
-    for table in ("message_text", "thread_metadata", "tombstones"):
+    for table in ("thread_metadata", "tombstones"):
         op.drop_table(table)

@@ -14,6 +14,7 @@ from flask import Flask
 from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplained
 
 import database
+import sqlite
 from config import ROOT
 
 BACKUPS = len(rounds(2, 10))
@@ -36,7 +37,7 @@ def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[
 
 @pytest.mark.timeout(300)
 def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
-    """Seen to fail: with `shutil.copy` of the file in place of `database.copy_to` (writes missing),
+    """Seen to fail: with `shutil.copy` of the file in place of `sqlite.copy_to` (writes missing),
     and with `source.backup(copy, pages=1)` under a lock held against it (never ends).
     """
     url = f"sqlite:///{tmp_path / 'threads.db'}"
@@ -58,7 +59,7 @@ def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
     )
     for number in range(BACKUPS):
         copy = tmp_path / f"{number}.db"
-        assert database.faults_of(copy) == []
+        assert sqlite.faults_of(copy) == []
         with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{copy}") as server:
             assert restored(server, load, marks[number]) == []
     print(f"{load.acknowledged} acknowledged, {load.refusals}, backup in {max(seconds):.2f} s")
@@ -115,7 +116,7 @@ def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_pat
     assert result.stderr == f"Error: {target} exists; --force replaces it.\n"
     assert target.read_text() == "precious"
     flask("backup", "--force", str(target))
-    assert database.faults_of(target) == []
+    assert sqlite.faults_of(target) == []
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-queue", "-secret"])

@@ -12,6 +12,7 @@ from conftest import refusal, serving, until
 from harness import Client, Load, ask, error_lines, run, small_disk, stored, unexplained
 
 import database
+import sqlite
 from app import create_app
 from models import db
 
@@ -63,7 +64,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path)
         ballast.unlink()
         assert client.expect("DELETE", f"/v1/threads/{kept['id']}")["deleted"]
         assert client.expect("POST", "/v1/threads")
-    assert database.faults_of(disk / "threads.db") == []
+    assert sqlite.faults_of(disk / "threads.db") == []
 
 
 def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
@@ -80,11 +81,11 @@ def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_
         assert load.failures == []
         assert {status for status, _ in load.refusals} <= {503, 507}
         assert unexplained(load.records, stored(server)) == []
-    assert database.faults_of(disk / "threads.db") == []
+    assert sqlite.faults_of(disk / "threads.db") == []
 
 
 def test_a_start_on_a_full_disk_is_refused_with_one_line(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: without `free_bytes` in `database._look_up` the line says `disk I/O error`."""
+    """Seen to fail: without `free_bytes` in `sqlite.look_up` the line says `disk I/O error`."""
     with serving(tmp_path / "first", DATABASE_URL=url_in(disk)) as server:
         assert ask(server, "POST", "/v1/threads")[0] == 200
     fill_up(disk)
@@ -136,7 +137,7 @@ def replace(path: Path) -> None:
 def test_a_database_that_is_no_longer_there_takes_no_writes(
     serve: Callable[..., Any], database_url: str, harm: Callable[[Path], None]
 ) -> None:
-    """Seen to fail: without `database._refuse_another_file` writes answer 200 and are in no file
+    """Seen to fail: without `sqlite._refuse_another_file` writes answer 200 and are in no file
     that has a name; without it in `do_connect`, SQLite makes a new, empty database.
     """
     path = database.file_of(database_url)

@@ -9,7 +9,7 @@ import pytest
 from conftest import Server, await_ready, launched, until
 from harness import RESTART_SECONDS, Load, Record, ask, rounds, settle, stored, unexplained
 
-import database
+import sqlite
 
 ROUNDS = rounds(3, 20)
 WRITES_A_ROUND = 120
@@ -48,7 +48,7 @@ def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
             acknowledged += load.acknowledged
             assert not load.refusals
         process.wait()
-    assert database.faults_of(path) == []
+    assert sqlite.faults_of(path) == []
     assert max(restarts[1:]) < RESTART_SECONDS
     print(f"{acknowledged} acknowledged, restart at most {max(restarts[1:]):.2f} s")
 
@@ -77,6 +77,6 @@ def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path) -> None
         assert unexplained(load.records, stored(server)) == []
         assert set(load.refusals) <= {(503, "database_busy")}
         server.stop()
-    assert database.faults_of(path) == []
+    assert sqlite.faults_of(path) == []
     assert max(replaced) < RESTART_SECONDS
     print(f"{load.acknowledged} acknowledged, replaced within {max(replaced):.2f} s")

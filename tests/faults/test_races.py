@@ -15,6 +15,7 @@ from harness import WHOLE, Client, Load, ask, error_lines, rounds, stored, unexp
 from test_database import HOLDERS, held
 
 import database
+import sqlite
 
 MESSAGES = len(rounds(150, 1000))
 OPERATIONS = len(rounds(400, 2000))
@@ -88,7 +89,7 @@ def paged(client: Client, address: str, order: str) -> list[str]:
 def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    """Seen to fail: with `foreign_keys=OFF` in `database._on_connect` (orphans are left)."""
+    """Seen to fail: with `foreign_keys=OFF` in `sqlite._on_connect` (orphans are left)."""
     statuses: Counter[int] = Counter()
     with serve(WORKERS=2, DATABASE_URL=database_url) as server:
         threads = [ask(server, "POST", "/v1/threads")[2]["id"] for _ in range(OPERATIONS // 20)]
@@ -116,7 +117,7 @@ def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
             pass
     assert set(statuses) == {200, 404}
     assert statuses.total() == OPERATIONS // 8 * 8
-    assert database.faults_of(database.file_of(database_url)) == []
+    assert sqlite.faults_of(database.file_of(database_url)) == []
 
 
 @pytest.mark.timeout(120)

@@ -11,7 +11,7 @@ from conftest import await_ready, launched, serving, until
 from harness import WHOLE, ask, rounds
 
 import commands
-import database
+import sqlite
 from models import SCHEMA_REVISION, db
 
 KILLS = rounds(3, 20)
@@ -34,14 +34,14 @@ def at_first_schema(path: Path) -> Path:
     with commands.create_app({"DATABASE_URL": f"sqlite:///{path}"}).app_context():
         upgrade(revision="0001")
         db.engine.dispose()
-    with closing(database.sqlite.connect(path)) as connection:
+    with closing(sqlite.dbapi.connect(path)) as connection:
         connection.executescript(FILL)
     return path
 
 
 def shape(path: Path) -> tuple[str, frozenset[str], int]:
     """Revision, names of all tables, indexes and triggers, and how many messages there are."""
-    with closing(database.sqlite.connect(path)) as connection:
+    with closing(sqlite.dbapi.connect(path)) as connection:
         [revision] = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         names = frozenset(name for (name,) in connection.execute("SELECT name FROM sqlite_master"))
         [messages] = connection.execute("SELECT count(*) FROM messages").fetchone()
@@ -71,7 +71,7 @@ def test_a_killed_upgrade_leaves_the_old_schema_or_the_new_one(
         found = shape(path)
         assert found in (old, new)
         killed += found == old
-        assert database.faults_of(path) == []
+        assert sqlite.faults_of(path) == []
     assert killed
     with serving(log, DATABASE_URL=f"sqlite:///{path}") as server:
         status, _, page = ask(server, "GET", "/v1/threads/thread_old/messages?limit=100")

@@ -1,0 +1,128 @@
+"""PostgreSQL: many writers at once, so rows are locked instead of the file (docs/postgres.md)."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+
+from errors import too_broad
+
+_UPGRADE_LOCK = 0x54485244
+_SESSION = {
+    "statement_timeout": "30s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "60s",
+    "client_min_messages": "warning",
+    "jit": "off",
+}
+_CONNECT = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+}
+_TIMED_OUT, _NO_TABLE, _NO_CONNECTION = "57014", "42P01", "08000"
+
+KINDS = {
+    "40": "busy",  # serialization failure, deadlock
+    "55P03": "busy",  # lock_timeout
+    _TIMED_OUT: "busy",
+    "23505": "busy",  # another transaction stored it first: nothing is written, again is right
+    "53100": "full",
+    "08": "unavailable",
+    "25006": "unavailable",  # a standby answered
+    "28": "unavailable",
+    "3D": "unavailable",
+    "53": "unavailable",
+    "57P": "unavailable",  # the server stops or starts
+}
+
+SEARCHES = {
+    "count": "SELECT count(*) FROM"
+    " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
+    " LIMIT :most) AS found",
+    "rare": "threads.project = :project AND threads.seq IN"
+    " (SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q)))",
+    # OFFSET 0 keeps the planner from collecting all matches where threads must drive.
+    "common": "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
+    " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)",
+}
+
+
+def prepare(url: str) -> dict[str, Any]:
+    """Return what the engine needs beside a pool.
+
+    A connection is tried before it is used, so that a restart of the server costs no request.
+    Raises SystemExit with one line when psycopg is missing.
+    """
+    if not find_spec("psycopg"):
+        sys.exit("PostgreSQL needs psycopg: .venv/bin/pip install -r requirements-postgres.txt")
+    return {"pool_pre_ping": True, "connect_args": _CONNECT}
+
+
+def init_app(app: Flask, engine: sa.Engine) -> None:
+    """Prepare each kind of transaction."""
+    app.extensions["read_engine"] = engine.execution_options(isolation_level="AUTOCOMMIT")
+    app.extensions["snapshot_engine"] = engine.execution_options(
+        isolation_level="REPEATABLE READ", postgresql_readonly=True
+    )
+    app.extensions["write_engine"] = engine.execution_options(isolation_level="READ COMMITTED")
+
+
+def turn(wait: bool) -> AbstractContextManager[None]:
+    """Let everyone write: rows are locked as they are changed."""
+    return nullcontext()
+
+
+@contextmanager
+def upgrading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+        yield connection
+
+
+@contextmanager
+def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """Stop each statement inside after so many seconds. Raises ApiError 400 for `q`."""
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise too_broad() if name_of(error) == _TIMED_OUT else error from error
+    connection.exec_driver_sql("SET LOCAL statement_timeout TO DEFAULT")
+
+
+def name_of(error: sa.exc.DBAPIError) -> str:
+    """Return the SQLSTATE of an error; one without is a connection that was lost or never came."""
+    lost = isinstance(error, sa.exc.OperationalError) or error.connection_invalidated
+    return str(getattr(error.orig, "sqlstate", None) or (lost and _NO_CONNECTION) or "")
+
+
+def health() -> dict[str, bool]:
+    """Tell nothing beside the schema, for which the server had to answer."""
+    return {}
+
+
+def look_up(url: str, query: str) -> Any:
+    """Return one value of a database before there is an app, or None where it has no such table.
+
+    Raises SystemExit with one line when the server does not answer.
+    """
+    try:
+        engine = sa.create_engine(url, poolclass=sa.NullPool, **prepare(url))
+        with engine.connect() as connection:
+            return connection.exec_driver_sql(query).scalar()
+    except sa.exc.DBAPIError as error:
+        if name_of(error) == _NO_TABLE:
+            return None
+        cause = str(error.orig).strip().partition("\n")[0]
+        sys.exit(f"The database {sa.make_url(url)!r} cannot be read: {cause}")

@@ -1,0 +1,404 @@
+"""SQLite: its settings, the write queue, the file itself.
+
+The library is imported here and nowhere else, because two SQLite libraries in one process break
+each other's file locks.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+import config
+from errors import ApiError, busy, unavailable
+
+try:
+    from pysqlite3 import dbapi2 as dbapi
+except ImportError:
+    import sqlite3 as dbapi
+
+log = logging.getLogger("threads")
+
+Error = dbapi.Error
+VERSION = dbapi.sqlite_version_info
+QUEUE_SECONDS = 2.5
+TURNS_KEPT = 8
+UPGRADE_SECONDS = 60
+BUSY_MILLISECONDS = 3000
+DISK_FLOOR_BYTES = 64 << 20
+WAL_LIMIT_BYTES = 256 << 20
+_FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+
+KINDS = {
+    "SQLITE_BUSY": "busy",
+    "SQLITE_INTERRUPT": "too broad",
+    "SQLITE_FULL": "full",
+    "SQLITE_IOERR_SHMSIZE": "full",
+    "UNIQUE": "repeated",
+    "SQLITE_READONLY": "unavailable",
+    "SQLITE_CANTOPEN": "unavailable",
+    "SQLITE_CORRUPT": "unavailable",
+    "SQLITE_NOTADB": "unavailable",
+}
+
+SEARCHES = {
+    "count": "SELECT count(*) FROM"
+    " (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)",
+    # The plus keeps SQLite from walking an index of threads where matches must drive.
+    "rare": "+threads.project = :project AND threads.seq IN"
+    " (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
+    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q)",
+    "common": "EXISTS (SELECT 1 FROM messages CROSS JOIN message_text"
+    " ON message_text.rowid = messages.seq"
+    " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q)",
+}
+
+
+def prepare(url: str) -> dict[str, Any]:
+    """Return what the engine needs beside a pool, and make the folder ready.
+
+    Raises SystemExit with one line when the folder cannot hold a database.
+    """
+    os.umask(0o077)
+    folder = file_of(url).parent
+    if url == config.DEFAULT_DATABASE_URL:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        sys.exit(f"The database folder {folder} is missing or cannot be written.")
+    return {"module": dbapi}
+
+
+def init_app(app: Flask, engine: sa.Engine) -> None:
+    """Prepare each connection and transaction."""
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connecting(*_: Any) -> None:
+        _refuse_another_file()  # SQLite would make a new, empty one
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, _: Any) -> None:
+        _on_connect(connection, app.config["DURABILITY"])
+        app.extensions["database_identity"] = _identity(str(engine.url))
+
+    app.extensions["database_identity"] = _identity(str(engine.url))
+    sa.event.listen(engine, "begin", _on_begin)
+    app.extensions["read_engine"] = engine.execution_options(begin=None)
+    app.extensions["snapshot_engine"] = engine.execution_options(begin="BEGIN")
+    app.extensions["write_engine"] = engine.execution_options(begin="BEGIN IMMEDIATE")
+    app.extensions["write_queue"] = WriteQueue(f"{file_of(str(engine.url))}-queue")
+    if not has_wal_fix(dbapi.sqlite_version_info):
+        log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
+
+
+@contextmanager
+def turn(wait: bool) -> Iterator[None]:
+    """Hold the one turn to write, on the file that was opened. Raises ApiError 503."""
+    queue: WriteQueue = current_app.extensions["write_queue"]
+    with queue.turn(QUEUE_SECONDS if wait else 0):
+        _refuse_another_file()
+        yield
+
+
+@contextmanager
+def upgrading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+    queue: WriteQueue = current_app.extensions["write_queue"]
+    with queue.turn(UPGRADE_SECONDS), engine.connect() as connection:
+        # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
+        connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]
+        connection.detach()
+        with connection.begin():
+            yield connection
+            if orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                raise SystemExit(f"The upgrade would leave a row without its parent: {orphan}.")
+
+
+def name_of(error: sa.exc.DBAPIError) -> str:
+    """Return the name of an error, as KINDS has it."""
+    if str(error.orig).startswith("UNIQUE"):
+        return "UNIQUE"
+    return str(getattr(error.orig, "sqlite_errorname", ""))
+
+
+def health() -> dict[str, bool]:
+    """Tell what of the file is as it must be; nothing is written to find out."""
+    path = file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
+    return {
+        "file": _is_same_file(),
+        "disk": free_bytes(path) >= DISK_FLOOR_BYTES,
+        "wal": wal_bytes(path) <= WAL_LIMIT_BYTES,
+    }
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much room the disk of a database has left; none when its folder is gone."""
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 0
+
+
+def wal_bytes(path: Path) -> int:
+    """Return the size of a database's write-ahead log, which may be gone at any moment."""
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except OSError:
+        return 0
+
+
+def _is_same_file() -> bool:
+    """Tell whether the path still names the file that was opened: writes to another are lost."""
+    opened: tuple[int, int] | None = current_app.extensions["database_identity"]
+    return opened in (None, _identity(current_app.config["SQLALCHEMY_DATABASE_URI"]))
+
+
+def _refuse_another_file() -> None:
+    if not _is_same_file():
+        raise _lost("the file was deleted or replaced")
+
+
+def _lost(cause: str) -> ApiError:
+    log.error("database error: %s", cause)
+    return unavailable()
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file_of(url))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def take_snapshot() -> Any:
+    """Return a copy of the whole database in memory, for restore_snapshot."""
+    copy = dbapi.connect(":memory:", check_same_thread=False)
+    with _own_connection() as source:
+        source.backup(copy)
+    return copy
+
+
+def restore_snapshot(copy: Any) -> None:
+    """Put a snapshot in place of everything but the API keys, which a copy must not bring back.
+
+    The connection is a new one: the text search of a pooled one would trust what it remembers.
+    Raises ApiError 503 when writers are busy.
+    """
+    with current_app.extensions["write_queue"].turn(), _own_connection() as target:
+        keys = target.execute("SELECT * FROM api_keys").fetchall()
+        copy.execute("DELETE FROM api_keys")
+        for key in keys:
+            copy.execute(f"INSERT INTO api_keys VALUES ({', '.join('?' * len(key))})", key)  # noqa: S608
+        copy.commit()
+        copy.backup(target)
+
+
+def copy_to(path: Path) -> None:
+    """Copy the whole database as it is at this moment into a new file. Raises dbapi.Error.
+
+    In one step: a copy made page by page begins anew at every write of another process.
+    """
+    with closing(dbapi.connect(path)) as copy, _own_connection() as source:
+        source.backup(copy)
+
+
+def faults_of(path: Path) -> list[str]:
+    """Return what is wrong inside a database file that nobody else uses. Raises dbapi.Error."""
+    with closing(dbapi.connect(path)) as connection:
+        checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+        rows = [row for check in checks for row in connection.execute(check)]
+    return [str(row) for row in rows if row != ("ok",)]
+
+
+@contextmanager
+def _own_connection() -> Iterator[Any]:
+    connection = dbapi.connect(file_of(current_app.config["SQLALCHEMY_DATABASE_URI"]))
+    try:
+        _on_connect(connection, current_app.config["DURABILITY"])
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
+    raw: Any = connection.connection.dbapi_connection
+    deadline = monotonic() + seconds
+    raw.set_progress_handler(lambda: monotonic() > deadline, 10_000)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+class WriteQueue:
+    """One writer at a time, across threads (a lock) and processes (flock on a file).
+
+    Nobody polls. The kernel drops a dead process's flock, and a wait ends at a deadline: only a
+    thread of its own waits in flock, which knows no time limit. The flock stays with a process
+    for up to TURNS_KEPT turns while its own threads want the next one, for handing it to another
+    process costs as much as a small write.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._file = -1
+        self._kept = 0
+
+    @contextmanager
+    def turn(self, seconds: float = QUEUE_SECONDS) -> Iterator[None]:
+        """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
+        deadline = monotonic() + seconds
+        self._await_turn(seconds)
+        try:
+            if self._file < 0:
+                self._file = self._lock_file(deadline)
+            yield
+        finally:
+            self._end_turn()
+
+    def _await_turn(self, seconds: float) -> None:
+        self._count(1)
+        got = self._turn.acquire(timeout=seconds)
+        self._count(-1)
+        if got:
+            return
+        if self._turn.acquire(blocking=False):
+            self._end_turn()
+        raise busy()
+
+    def _end_turn(self) -> None:
+        self._kept += 1
+        if self._file >= 0 and (not self._waiting or self._kept >= TURNS_KEPT):
+            os.close(self._file)
+            self._file, self._kept = -1, 0
+        self._turn.release()
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._waiting += change
+
+    def _lock_file(self, deadline: float) -> int:
+        try:
+            lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _lost(str(error)) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _FileWait(lock).join_or_abandon(deadline)
+        return lock
+
+
+class _FileWait(threading.Thread):
+    """Waits for a flock; one that was abandoned gives the lock back as soon as it has it."""
+
+    def __init__(self, lock: int) -> None:
+        super().__init__(daemon=True)
+        self._lock = lock
+        self._settled = threading.Lock()
+        self._granted = threading.Event()
+        self._abandoned = False
+
+    def run(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with self._settled:
+            self._granted.set()
+            if self._abandoned:
+                os.close(self._lock)
+
+    def join_or_abandon(self, deadline: float) -> None:
+        self.start()
+        if self._granted.wait(max(0.0, deadline - monotonic())):
+            return
+        with self._settled:
+            self._abandoned = not self._granted.is_set()
+        if self._abandoned:
+            raise busy()
+
+
+def has_wal_fix(version: tuple[int, ...]) -> bool:
+    """Tell whether this SQLite cannot lose commits by the WAL-reset bug (sqlite.org/wal.html)."""
+    return version >= _FIXED_SQLITE[-1] or any(
+        version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED_SQLITE
+    )
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a SQLite URL's file."""
+    return Path(sa.make_url(url).database or "")
+
+
+def secret_beside(database: Path) -> str:
+    """Return the key that signs the browse page's cookies, made by whoever asks first.
+
+    It gets its name only when it is whole, and a name can be given once: of workers that start
+    together, all read the same key.
+    """
+    path = database.with_name(f"{database.name}-secret")
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text()
+
+
+def look_up(url: str, query: str) -> Any:
+    """Return one value of a database that no engine holds, or None where it has no such table."""
+    path = file_of(url)
+    if not path.exists():
+        return None
+    connection = dbapi.connect(f"{path.as_uri()}?mode=rw", uri=True)
+    try:
+        row = connection.execute(query).fetchone()
+        return row[0] if row else None
+    except dbapi.DatabaseError as error:
+        if "no such table" in str(error):
+            return None
+        cause = error if free_bytes(path) else "its disk is full"
+        sys.exit(f"The database {path} cannot be read: {cause}.")
+    finally:
+        connection.close()
+
+
+def _on_connect(connection: Any, durability: str) -> None:
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_MILLISECONDS}",
+        "journal_mode=WAL",
+        f"synchronous={durability}",
+        "foreign_keys=ON",
+        "journal_size_limit=67108864",
+        "cache_size=-8000",
+        "temp_store=MEMORY",
+        "secure_delete=FAST",
+        "trusted_schema=OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    statement = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
+    if statement:
+        connection.exec_driver_sql(statement)
