@@ -167,11 +167,9 @@ def _require_key() -> None:
     if not secret.strip():
         raise ApiError(401, _NO_KEY, headers=_BEARER)
     if not sign_in(secret.strip()):
-        message = (
-            f"Incorrect API key provided: {_masked(secret.strip())}. Ask for one that is valid."
-        )
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise ApiError(401, message, code="invalid_api_key", headers=headers)
+        shown = _masked(secret.strip())
+        message = f"Incorrect API key provided: {shown}. Ask for one that is valid."
+        raise ApiError(401, message, code="invalid_api_key", headers=_BEARER)
 
 
 def _masked(secret: str) -> str:

@@ -76,20 +76,19 @@ def _shown(value: str) -> str:
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
+def _invalid(code: str, problem: str, expected: str, found: Any) -> Fault:
+    sentence = f"Invalid '{PARAM}': {problem}. Expected {expected}, but got {found} instead."
+    return Fault(code, sentence)
+
+
 def _too_long(maximum: int, length: int) -> Fault:
-    return Fault(
-        "string_above_max_length",
-        f"Invalid '{PARAM}': string too long. Expected a string with maximum length {maximum}, "
-        f"but got a string with length {length} instead.",
-    )
+    expected, found = f"a string with maximum length {maximum}", f"a string with length {length}"
+    return _invalid("string_above_max_length", "string too long", expected, found)
 
 
 def _empty_string() -> Fault:
-    return Fault(
-        "empty_string",
-        f"Invalid '{PARAM}': empty string. Expected a string with minimum length 1, "
-        "but got an empty string instead.",
-    )
+    expected = "a string with minimum length 1"
+    return _invalid("empty_string", "empty string", expected, "an empty string")
 
 
 class Wire(fields.Field[Any]):
@@ -278,16 +277,12 @@ class Whole(Wire):
 def out_of_range(value: int, minimum: int | None, maximum: int | None) -> Fault | None:
     """Return the fault of a number outside its bounds, if it is."""
     if minimum is not None and value < minimum:
-        code, side, relation, bound = "integer_below_min_value", "below minimum", ">=", minimum
-    elif maximum is not None and value > maximum:
-        code, side, relation, bound = "integer_above_max_value", "above maximum", "<=", maximum
-    else:
-        return None
-    sentence = (
-        f"Invalid '{PARAM}': integer {side} value. Expected a value {relation} {bound}, "
-        f"but got {value} instead."
-    )
-    return Fault(code, sentence)
+        problem, expected = "integer below minimum value", f"a value >= {minimum}"
+        return _invalid("integer_below_min_value", problem, expected, value)
+    if maximum is not None and value > maximum:
+        problem, expected = "integer above maximum value", f"a value <= {maximum}"
+        return _invalid("integer_above_max_value", problem, expected, value)
+    return None
 
 
 class Metadata(Wire):
@@ -323,11 +318,9 @@ class Metadata(Wire):
 
 
 def _too_many_pairs(count: int) -> Fault:
-    return Fault(
-        "object_above_max_properties",
-        f"Invalid '{PARAM}': too many properties. Expected an object with at most "
-        f"{MAX_METADATA_PAIRS} properties, but got an object with {count} properties instead.",
-    )
+    expected = f"an object with at most {MAX_METADATA_PAIRS} properties"
+    found = f"an object with {count} properties"
+    return _invalid("object_above_max_properties", "too many properties", expected, found)
 
 
 def _pair_fault(key: str, value: Any) -> Fault | None:
@@ -378,17 +371,12 @@ class Array(Wire, fields.List[Any]):
 
     def _length_fault(self, length: int) -> Fault | None:
         if self.maximum is not None and length > self.maximum:
-            return Fault(
-                "array_above_max_length",
-                f"Invalid '{PARAM}': array too long. Expected an array with maximum length "
-                f"{self.maximum}, but got an array with length {length} instead.",
-            )
+            expected = f"an array with maximum length {self.maximum}"
+            found = f"an array with length {length}"
+            return _invalid("array_above_max_length", "array too long", expected, found)
         if length < self.minimum:
-            return Fault(
-                "empty_array",
-                f"Invalid '{PARAM}': empty array. Expected an array with minimum length "
-                f"{self.minimum}, but got an empty array instead.",
-            )
+            expected = f"an array with minimum length {self.minimum}"
+            return _invalid("empty_array", "empty array", expected, "an empty array")
         return None
 
     def length_bounds(self) -> dict[str, int]:

@@ -186,9 +186,10 @@ def test_controls_are_404_once_a_key_exists(make: Callable[..., Flask]) -> None:
     assert client.get("/_mock/faults").status_code == 200
     with app.app_context():
         headers = {"Authorization": f"Bearer {keys.create('default', '', None)}"}
-    assert until(lambda: client.get("/_mock/faults").status_code == 401)
-    found = [client.open(path, method=method, headers=headers) for method, path in CONTROLS]
-    assert {answer.status_code for answer in found} == {404}
+    assert until(lambda: client.get("/v1/threads").status_code == 401)
+    for sent in ({}, headers):
+        found = [client.open(path, method=method, headers=sent) for method, path in CONTROLS]
+        assert {answer.status_code for answer in found} == {404}
 
 
 def test_faults_of_open_mode_end_with_the_first_key(make: Callable[..., Flask]) -> None:

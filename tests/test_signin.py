@@ -48,6 +48,13 @@ def test_with_keys_every_page_asks_to_sign_in(client: FlaskClient, secret: str, 
     assert (answer.status_code, answer.location) == (302, "/admin/sign-in")
 
 
+def test_nothing_is_written_without_a_sign_in(client: FlaskClient, secret: str) -> None:
+    answer = client.post("/admin/example", data={"csrf_token": token_of(client)})
+    assert answer.location == "/admin/sign-in"
+    key = {"Authorization": f"Bearer {secret}"}
+    assert client.get("/v1/threads", headers=key).json["data"] == []
+
+
 def test_a_json_twin_is_401_without_a_sign_in(client: FlaskClient, secret: str) -> None:
     answer = client.get("/admin/threads.json")
     assert (answer.status_code, answer.json["error"]["code"]) == (401, "not_signed_in")
