@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -105,6 +106,7 @@ class Load:
         self.refusals: Counter[tuple[int, str | None]] = Counter()
         self.dropped = 0
         self.acknowledged = 0
+        self.slowest = 0.0
         self.failures: list[str] = []
         self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(writers)]
 
@@ -190,7 +192,9 @@ class Load:
         """Send one change; a refusal must have changed nothing, a lost answer may have."""
         address = "/v1/threads" if path is None else f"/v1/threads/{record.id}{path}"
         record.pending = [after]
+        began = time.monotonic()
         status, headers, answer = client.send(method, address, body)
+        self.slowest = max(self.slowest, time.monotonic() - began)
         if status == 200:
             record.history.append(after)
             self.acknowledged += 1

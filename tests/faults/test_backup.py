@@ -37,9 +37,7 @@ def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[
 
 @pytest.mark.timeout(300)
 def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
-    """Seen to fail: with `shutil.copy` of the file in place of `sqlite.copy_to` (writes missing),
-    and with `source.backup(copy, pages=1)` under a lock held against it (never ends).
-    """
+    """Seen to fail: with the file's bytes copied in two steps in place of `sqlite.copy_to`."""
     url = f"sqlite:///{tmp_path / 'threads.db'}"
     marks, seconds = [], []
     with serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server, Load(server) as load:
@@ -66,7 +64,9 @@ def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
-    """Seen to fail: with the old -wal left beside the restored file, as the next test shows."""
+    """Seen to fail: with `shutil.copy` in place of `sqlite.copy_to` (the log's writes are not
+    in it), and with the old -wal left beside the restored file, as the next test shows.
+    """
     path, log = tmp_path / "threads.db", tmp_path / "log"
     url = f"sqlite:///{path}"
     with serving(log, DATABASE_URL=url) as server:

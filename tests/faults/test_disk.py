@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import refusal, serving, until
+from flask import Flask
+from flask.testing import FlaskClient
 from harness import Client, Load, ask, error_lines, run, small_disk, stored, unexplained
 
 import database
@@ -68,7 +70,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path)
 
 
 def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: with SQLITE_FULL answered as if it were stored."""
+    """Seen to fail: without the line for SQLITE_FULL in `database._refusal` the answers are 500."""
     with serving(tmp_path / "log", DATABASE_URL=url_in(disk), WORKERS=2) as server:
         with Load(server) as load:
             assert until(lambda: load.acknowledged > 50)
@@ -94,7 +96,7 @@ def test_a_start_on_a_full_disk_is_refused_with_one_line(disk: Path, tmp_path: P
 
 
 def test_a_read_only_folder_stops_the_start_with_one_line(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: without the check in `database.prepare` the start ends in a traceback."""
+    """Seen to fail: without the check in `database.prepare` (the line says less)."""
     assert run("mount", "-o", "remount,ro", disk)
     lines = refusal(tmp_path / "log", DATABASE_URL=url_in(disk))
     assert lines == [f"The database folder {disk} is missing or cannot be written."]
@@ -103,9 +105,7 @@ def test_a_read_only_folder_stops_the_start_with_one_line(disk: Path, tmp_path: 
 def test_a_folder_that_becomes_read_only_is_told_and_recovers(
     disk: Path, migrated: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Seen to fail: without `except OSError` around the opening of the queue's file, writes are
-    500; without `access._is_keyed`, the probes fail with the database.
-    """
+    """Seen to fail: without `_PROBES` in `access._begin`, the probes fail with the database."""
     shutil.copy(migrated, disk / "threads.db")
     app = create_app({"DATABASE_URL": url_in(disk)})
     client = app.test_client()
@@ -127,6 +127,31 @@ def test_a_folder_that_becomes_read_only_is_told_and_recovers(
         db.engine.dispose()
 
 
+def test_a_write_whose_queue_cannot_be_opened_is_refused(
+    client: FlaskClient, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen to fail: without `except OSError` in `WriteQueue._lock_file` the answer is 500."""
+    queue = Path(f"{database.file_of(database_url)}-queue")
+    assert client.post("/v1/threads").status_code == 200
+    queue.unlink()
+    queue.mkdir()
+    assert client.post("/v1/threads").json["error"]["code"] == "database_unavailable"
+    assert "Is a directory" in caplog.text
+    queue.rmdir()
+    assert client.post("/v1/threads").status_code == 200
+
+
+def test_no_connection_makes_a_new_database_where_one_was_deleted(
+    app: Flask, client: FlaskClient, database_url: str
+) -> None:
+    """Seen to fail: without `_refuse_another_file` at `do_connect` SQLite makes an empty file."""
+    path = database.file_of(database_url)
+    with app.app_context(), database.read():
+        path.unlink()
+        assert client.get("/v1/threads").status_code == 503
+    assert not path.exists()
+
+
 def replace(path: Path) -> None:
     """Put an equal copy in the place of the database."""
     shutil.copy(path, path.with_suffix(".copy"))
@@ -137,8 +162,8 @@ def replace(path: Path) -> None:
 def test_a_database_that_is_no_longer_there_takes_no_writes(
     serve: Callable[..., Any], database_url: str, harm: Callable[[Path], None]
 ) -> None:
-    """Seen to fail: without `sqlite._refuse_another_file` writes answer 200 and are in no file
-    that has a name; without it in `do_connect`, SQLite makes a new, empty database.
+    """Seen to fail: without `_refuse_another_file` in `sqlite.turn` writes answer 200 and are
+    in no file that has a name.
     """
     path = database.file_of(database_url)
     with serve(DATABASE_URL=database_url, WORKER_THREADS=8) as server:

@@ -23,8 +23,8 @@ def serves(server: Server) -> bool:
 def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
     tmp_path: Path,
 ) -> None:
-    """Seen to fail: with the answer sent before COMMIT (0 to 8 writes lost a round), and with a
-    thread and its messages in two transactions (partial creates).
+    """Seen to fail: with a COMMIT 20 ms after the answer (writes lost), and with a thread and its
+    messages in two transactions (partial creates).
     """
     path, log = tmp_path / "threads.db", tmp_path / "log"
     settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
@@ -55,9 +55,7 @@ def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
 
 @pytest.mark.timeout(300)
 def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    """Seen to fail: with the answer sent before COMMIT, and with one worker instead of two
-    (nobody serves while it is replaced).
-    """
+    """Seen to fail: with a COMMIT 20 ms after the answer (writes lost)."""
     path, log = tmp_path / "threads.db", tmp_path / "log"
     settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
     replaced = []

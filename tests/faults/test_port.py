@@ -269,9 +269,7 @@ def memory_of(pids: set[int]) -> int:
 
 @pytest.mark.timeout(300)
 def test_random_bytes_are_refused_and_harm_nothing(serve: Callable[..., Any]) -> None:
-    """Seen to fail: with the check of NUL taken out of `body.read_query` and of ids out of
-    `access.check_id`, and with `raise RuntimeError` in a view for one header.
-    """
+    """Seen to fail: without `except UnicodeDecodeError` in `body.parse_json`."""
     chance, statuses = random.Random(7), Counter[int]()
     with serve(WORKERS=2) as server, closing(Client(server)) as client:
         for _ in range(50):

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from conftest import Server, until
+from conftest import until
 from harness import WHOLE, Client, Load, ask, error_lines, rounds, stored, unexplained
 from test_database import HOLDERS, held
 
@@ -19,7 +19,7 @@ import sqlite
 
 MESSAGES = len(rounds(150, 1000))
 OPERATIONS = len(rounds(400, 2000))
-HELD_SECONDS = 30 if WHOLE else 4
+HELD_SECONDS = 30 if WHOLE else 7
 BUSY_SECONDS = 6
 
 
@@ -41,9 +41,7 @@ def beside(work: Callable[[int, threading.Event], None], clients: int) -> Iterat
 def test_pages_under_writers_show_each_surviving_message_once(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    """Seen to fail: with OFFSET in place of the cursor's place (rows twice and rows missing), and
-    without the tombstones (a page after a deleted message is refused).
-    """
+    """Seen to fail: without `store._bury` (a page after a deleted message is refused)."""
     with (
         serve(WORKERS=2, DATABASE_URL=database_url) as server,
         closing(Client(server)) as client,
@@ -60,21 +58,21 @@ def test_pages_under_writers_show_each_surviving_message_once(
                 while not stop.is_set():
                     if own and chance.random() < 0.5:
                         gone = own.pop(chance.randrange(len(own)))
-                        assert writer.expect("DELETE", f"{address}/{gone}")["deleted"]
+                        assert writer.send("DELETE", f"{address}/{gone}")[0] in (200, 404)
                     else:
                         new = {"role": "user", "content": "new"}
                         own.append(writer.expect("POST", address, new)["id"])
 
         with beside(disturb, clients=4):
-            ascending = paged(client, address, "asc")
-            descending = paged(client, address, "desc")
+            ascending = paged(client, address, "asc", set(doomed[::2]))
+            descending = paged(client, address, "desc", set(doomed))
     assert [id_ for id_ in ascending if id_ in set(lasting)] == lasting
     assert [id_ for id_ in descending if id_ in set(lasting)] == lasting[::-1]
     assert max(Counter(ascending).values()) == max(Counter(descending).values()) == 1
 
 
-def paged(client: Client, address: str, order: str) -> list[str]:
-    """Page with limit 7 through what was there at the start, and as far as new rows follow."""
+def paged(client: Client, address: str, order: str, doomed: set[str]) -> list[str]:
+    """Page with limit 7 as far as new rows follow; delete what is doomed while it is the cursor."""
     found, after = [], ""
     while len(found) < 3 * MESSAGES:
         page = client.expect("GET", f"{address}?limit=7&order={order}{after}")
@@ -82,6 +80,8 @@ def paged(client: Client, address: str, order: str) -> list[str]:
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
+        if page["last_id"] in doomed:
+            assert client.send("DELETE", f"{address}/{page['last_id']}")[0] in (200, 404)
     return found
 
 
@@ -131,34 +131,18 @@ def test_a_lock_that_is_not_let_go_is_503_within_six_seconds(
     url = f"sqlite:///{tmp_path / 'threads.db'}"
     with serve(WORKERS=2, WORKER_THREADS=8, DATABASE_URL=url) as server:
         kept = ask(server, "POST", "/v1/threads", {"metadata": {"tag": "kept", "turn": "0"}})[2]
-        slowest = Slowest()
-        with held(script, url) as let_go, Load(server) as load, beside(slowest.ask(server), 4):
+        pause = threading.Event()
+        with held(script, url) as let_go, Load(server) as load:
             began = monotonic()
             while monotonic() - began < HELD_SECONDS:
                 assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
+                pause.wait(0.1)
             assert load.acknowledged == 0
             let_go()
             assert until(lambda: load.acknowledged > 20)
         assert set(load.refusals) == {(503, "database_busy")}
-        assert slowest.seconds < BUSY_SECONDS
+        assert load.slowest < BUSY_SECONDS
         assert load.failures == error_lines(server) == []
         found = stored(server)
         del found["kept"]
         assert unexplained(load.records, found) == []
-
-
-class Slowest:
-    """Keeps the longest time that any of its writes took to be answered."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def ask(self, server: Server) -> Callable[[int, threading.Event], None]:
-        def work(number: int, stop: threading.Event) -> None:
-            while not stop.is_set():
-                began = monotonic()
-                status, headers, _ = ask(server, "DELETE", "/v1/threads/thread_none")
-                assert (status, headers.get("retry-after")) in [(503, "1"), (404, None)]
-                self.seconds = max(self.seconds, monotonic() - began)
-
-        return work
