@@ -190,7 +190,7 @@ def test_the_doctor_names_what_is_broken(
 def harm_outside(url: str, script: str) -> None:
     """Run SQL in a process of its own, as an operator's mistake would."""
     program = (
-        "import sys; from database import sqlite; "
+        "import sys; from sqlite import dbapi as sqlite; "
         "connection = sqlite.connect(sys.argv[1]); connection.executescript(sys.argv[2])"
     )
     command = [sys.executable, "-c", program, str(database.file_of(url)), script]
