@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import Server, serving
+from conftest import Server, serving, until
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 import exchange
+import keys
 from app import create_app
 from models import DEFAULT_PROJECT, db
 
@@ -534,3 +536,50 @@ def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
     page.keyboard.press("Tab")
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    """A live server on which one key was made, and the key."""
+    with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path / 'threads.db'}") as server:
+        app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 'threads.db'}"})
+        with app.app_context():
+            secret = keys.create(DEFAULT_PROJECT, "", None)
+            db.engine.dispose()
+        assert until(lambda: asks_for_a_key(server))
+        yield server, secret
+
+
+def asks_for_a_key(server: Server) -> bool:
+    try:
+        urlopen(f"{server.root_url}/v1/threads").close()
+    except HTTPError as error:
+        return error.code == 401
+    return False
+
+
+@with_and_without_script
+def test_a_person_signs_in_and_out(keyed: tuple[Server, str], visit: Visit, script: bool) -> None:
+    server, secret = keyed
+    page = visit(server, "/admin/", script=script)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    page.get_by_label("API key").fill("tsk_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("This is no valid API key.")
+    page.get_by_label("API key").fill(secret)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("No threads yet")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("status")).to_contain_text("You are signed out.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_at_the_sign_in(
+    keyed: tuple[Server, str], visit: Visit, scheme: str
+) -> None:
+    page = visit(keyed[0], "/admin/sign-in", color_scheme=scheme, viewport=PHONE)
+    page.get_by_label("API key").fill("tsk_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()

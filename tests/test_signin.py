@@ -9,6 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import keys
+import routes
 from models import sources
 from routes.signin import FREE_TRIES
 
@@ -152,3 +153,45 @@ def test_another_address_does_not_wait(
         sign_in(client, "tsk_wrong")
     other = {"REMOTE_ADDR": "192.0.2.7"}
     assert sign_in(client, secret, environ_overrides=other).status_code == 303
+
+
+NO_THREAD, NO_MESSAGE = f"thread_{'x' * 24}", f"msg_{'x' * 24}"
+
+
+def pages_of_a_thread() -> list[Any]:
+    """Every method and address of the browse page that names a thread."""
+    app = Flask("pages")
+    app.config.update(MOCK="off", WORKERS=1, SECRET_KEY="any")
+    routes.init_app(app)
+    return [
+        pytest.param(method, rule.rule, id=f"{method} {rule.rule}")
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/admin/threads/<thread_id>")
+        for method in sorted((rule.methods or set()) & {"GET", "POST"})
+    ]
+
+
+@pytest.mark.parametrize(("method", "rule"), pages_of_a_thread())
+def test_a_page_about_a_foreign_thread_is_that_of_a_missing_one(
+    app: Flask, client: FlaskClient, secret: str, method: str, rule: str
+) -> None:
+    headers = {"Authorization": f"Bearer {make_key(app, 'theirs')}"}
+    body = {"messages": [{"role": "user", "content": "Their secret plan"}]}
+    theirs = client.post("/v1/threads", json=body, headers=headers).json["id"]
+    listed = client.get(f"/v1/threads/{theirs}/messages", headers=headers)
+    message = listed.json["data"][0]["id"]
+    sign_in(client, secret)
+    token = token_of(client, "/admin/threads/new")
+    form = {"csrf_token": token, "role": "user", "content": "intruder", "key": "k", "value": "v"}
+
+    def ask(thread: str, message: str) -> tuple[int, str]:
+        address = rule.replace("<thread_id>", thread).replace("<message_id>", message)
+        answer = client.open(address, method=method, data=form if method == "POST" else None)
+        text = answer.get_data(as_text=True).replace(thread, "THREAD").replace(message, "MESSAGE")
+        return answer.status_code, re.sub(r"req_[0-9a-f]{32}", "REQUEST", text)
+
+    foreign = ask(theirs, message)
+    assert foreign == ask(NO_THREAD, NO_MESSAGE)
+    assert "Their secret plan" not in foreign[1]
+    kept = client.get(f"/v1/threads/{theirs}/messages", headers=headers).json
+    assert kept == listed.json
