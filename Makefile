@@ -10,13 +10,13 @@ run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
-	$(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm) $(BIN)/pytest -n auto
+	$(if $(wildcard /dev/shm),PYTEST_DEBUG_TEMPROOT=/dev/shm) $(BIN)/pytest -n auto --dist loadfile
 
 test-faults: $(VENV)/.dev
 	FAULTS=whole $(BIN)/pytest -rP tests/faults
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
-	$(BIN)/pytest -n auto --engine=postgres
+	$(BIN)/pytest -n auto --dist loadfile --engine=postgres
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

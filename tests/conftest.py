@@ -183,11 +183,11 @@ class Server:
         return self.process.wait(timeout=30)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.01) -> bool:
     """Wait for a condition, some seconds at most, and tell whether it came."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(pause)
     return met
 
 
@@ -277,9 +277,9 @@ def node() -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Chromium, without a page."""
+    """Chromium, without a page. Playwright holds an event loop, which no later module may find."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")

@@ -65,7 +65,8 @@ def test_a_killed_upgrade_leaves_the_old_schema_or_the_new_one(
         shutil.copy(first, path)
         with launched(log, DATABASE_URL=f"sqlite:///{path}") as process:
             size = number % 10 * GROWTH_A_ROUND
-            until(lambda: (wal.exists() and wal.stat().st_size > size) or process.poll())  # noqa: B023
+            grown = lambda: wal.exists() and wal.stat().st_size > size  # noqa: E731, B023
+            until(lambda: grown() or process.poll() is not None, pause=0.0002)  # noqa: B023
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         found = shape(path)
