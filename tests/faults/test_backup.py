@@ -16,7 +16,7 @@ from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplain
 import database
 from config import ROOT
 
-BACKUPS = len(rounds(2, 10))
+BACKUPS = len(rounds(1, 10))
 RESTORE_SECONDS = 5
 COMPANIONS = ("", "-wal", "-shm")
 
