@@ -21,6 +21,7 @@ MAX_ID_CHARACTERS = 64
 MAX_QUERY_CHARACTERS = 512
 MAX_SECONDS = 2**53 - 1
 MAX_DELAY_MILLISECONDS = 60_000
+_EXACT_FLOATS = 1 << 53
 STORABLE = "^[^\\u0000]*$"
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
 HTTP_URL = "^https?://[^\\u0000-\\u0020\\u007f]+$"
@@ -250,7 +251,7 @@ class Choice(Wire):
 
 
 class Whole(Wire):
-    """A whole number between two bounds, either of which may be open."""
+    """A whole number between two bounds, either of which may be open; 800.0 is one, too."""
 
     expected = "an integer"
 
@@ -261,6 +262,8 @@ class Whole(Wire):
         self.minimum, self.maximum = minimum, maximum
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        if type(value) is float and value.is_integer() and abs(value) < _EXACT_FLOATS:
+            value = int(value)
         if type(value) is not int:
             raise ValidationError(wrong_type(self.expected, value))
         if fault := out_of_range(value, self.minimum, self.maximum):

@@ -430,6 +430,7 @@ def test_a_fault_is_refused_with_its_own_words(
                 "message-16-pairs": message(metadata=pairs(16)),
                 "least-chunk": static(100, 0),
                 "largest-chunk": static(4096, 2048),
+                "whole-number-with-a-point": static(800.0, 400.0),
             }.items()
         ],
     ],

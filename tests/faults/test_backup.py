@@ -17,7 +17,7 @@ import database
 import sqlite
 from config import ROOT
 
-BACKUPS = len(rounds(2, 10))
+BACKUPS = len(rounds(1, 10))
 RESTORE_SECONDS = 5
 COMPANIONS = ("", "-wal", "-shm")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import GUNICORN, Server, await_ready, launched
 from harness import Client, require, rounds
 
-WRITES = len(rounds(12, 50))
+WRITES = len(rounds(12, 52))
 SYSCALLS = "recvfrom,sendto,fdatasync,fsync"
 STRACE = ["strace", "-f", "-y", "-s", "16", "-e", f"trace={SYSCALLS}"]
 SYNCED = re.compile(r"f(?:data)?sync(?:\(.*| resumed>.*)\) += 0$")

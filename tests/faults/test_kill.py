@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Server, await_ready, launched, until
-from harness import RESTART_SECONDS, Load, Record, ask, rounds, settle, stored, unexplained
+from harness import RESTART_SECONDS, WHOLE, Load, Record, ask, rounds, settle, stored, unexplained
 
 import sqlite
 
-ROUNDS = rounds(3, 20)
-WRITES_A_ROUND = 120
+ROUNDS = rounds(2, 20)
+WRITES_A_ROUND = 300 if WHOLE else 100
 
 
 def serves(server: Server) -> bool:
