@@ -1,15 +1,17 @@
 """Who may call: the safety rules of open mode, request ids and the standard response headers."""
 
 import os
+import random
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter_ns
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import NotFound
 
 import config
@@ -48,33 +50,25 @@ _PAGE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-_FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_")
+_WRONG_HOST = (
+    "This Host is not served: without API keys it must be localhost or a loopback address, "
+    "or be named in THREADS_TRUSTED_HOSTS."
+)
+_NO_PROXY = "A server behind a proxy needs API keys; without them forwarded requests are refused."
+_FOREIGN = "Other web pages may not change anything; THREADS_CORS_ORIGINS names those that may."
 
 
 def init_app(app: Flask) -> None:
-    """Check every request before its view, and put the standard headers on every answer.
-
-    THREADS_TRUSTED_HOSTS is taken out of Flask's setting of that name, which refuses every other
-    host, this machine's included.
-    """
-    app.extensions["trusted_hosts"] = tuple(host.lower() for host in app.config["TRUSTED_HOSTS"])
-    app.config["TRUSTED_HOSTS"] = None
-    app.before_request(_begin)
-    app.after_request(_finish)
+    """Check every request before its view, and put the standard headers on every answer."""
+    gate = Gate(app)
+    app.before_request(gate.enter)
+    app.after_request(gate.leave)
 
 
 def project() -> str:
     """Return the project that this request reads and writes."""
     found: str = g.get("project", DEFAULT_PROJECT)
     return found
-
-
-def sign_in(secret: str) -> Key | None:
-    """Let the rest of this request see a key's project; return the key, if it is one."""
-    key = keys.ring().find(secret)
-    if key:
-        use(key)
-    return key
 
 
 def use(key: Key) -> None:
@@ -95,81 +89,121 @@ def check_id(value: str, prefix: str, param: str, kind: str) -> None:
         raise ApiError(404, f"No {kind} found with id '{value}'.")
 
 
-def _begin() -> None:
-    g.started = perf_counter_ns()
-    g.request_id = f"req_{os.urandom(16).hex()}"
-    try:
-        keyed = keys.ring().keyed
-    except ApiError:
-        if request.endpoint in _PROBES:
+class Gate:
+    """What every request passes on its way in and out.
+
+    It holds the app's settings, and takes the request out of Flask's proxy once: each use of a
+    proxy costs about a microsecond, and there were forty.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._config = app.config
+        self._ring: keys.Ring = app.extensions["keys"]
+        self._cors = frozenset(app.config["CORS_ORIGINS"])
+        self._hosts = tuple(host.lower() for host in app.config["TRUSTED_HOSTS"])
+        app.config["TRUSTED_HOSTS"] = None  # Flask's own would refuse this machine
+
+    def enter(self) -> None:
+        """Give the request an id and check who calls. Raises ApiError 400, 401 or 403, NotFound."""
+        asked, context = _request(), g._get_current_object()
+        context.started = perf_counter_ns()
+        context.request_id = f"req_{random.getrandbits(128):032x}"
+        try:
+            self._ring.refresh()
+        except ApiError:
+            if asked.endpoint in _PROBES:
+                return
+            raise
+        if self._ring.keyed:
+            self._hide_mock(asked)
+            self._require_key(asked)
+        else:
+            self._guard_open_mode(asked)
+        if self._config["REQUIRE_BETA"] and (asked.blueprint or "").endswith(_API_BLUEPRINTS):
+            _require_beta(asked.headers.get("OpenAI-Beta"))
+
+    def leave(self, response: Response) -> Response:
+        """Add the standard headers, count the request and log it."""
+        asked, context = _request(), g._get_current_object()
+        elapsed = perf_counter_ns() - context.started
+        headers = response.headers
+        headers.add("x-request-id", context.request_id)
+        headers.add("openai-processing-ms", elapsed // 1_000_000)
+        headers.add("openai-version", "2020-10-01")
+        headers.add("X-Content-Type-Options", "nosniff")
+        if asked.path.startswith("/admin/"):
+            headers.update(_PAGE_HEADERS)
+        _record(asked, context, response, elapsed)
+        return response
+
+    def _hide_mock(self, asked: Request) -> None:
+        """Answer, key or not, as if there were no mock controls. Raises NotFound."""
+        below = asked.path.startswith("/_mock/") or asked.path == "/_mock"
+        if below and self._config["MOCK"] != "on":
+            raise NotFound
+
+    def _require_key(self, asked: Request) -> None:
+        """Let nobody in without a key of a project. Raises ApiError 401.
+
+        Unknown, malformed, expired and revoked keys get the same answer.
+        """
+        if asked.endpoint in _OPEN_ENDPOINTS or asked.blueprint in _OPEN_BLUEPRINTS:
             return
-        raise
-    if keyed:
-        _hide_mock()
-        _require_key()
-    else:
-        _guard_open_mode()
-    if current_app.config["REQUIRE_BETA"] and (request.blueprint or "").endswith(_API_BLUEPRINTS):
-        _require_beta(request.headers.get("OpenAI-Beta"))
+        if asked.method == "OPTIONS" and self._cors:
+            return
+        scheme, _, secret = asked.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            secret = asked.headers.get("api-key", "")
+        if not secret.strip():
+            raise ApiError(401, _NO_KEY, headers=_BEARER)
+        key = self._ring.find(secret.strip())
+        if key is None:
+            shown = _masked(secret.strip())
+            message = f"Incorrect API key provided: {shown}. Ask for one that is valid."
+            raise ApiError(401, message, code="invalid_api_key", headers=_BEARER)
+        use(key)
+
+    def _guard_open_mode(self, asked: Request) -> None:
+        """Refuse what a proxy or a foreign web page sends: only this machine may call."""
+        environ = asked.environ
+        if not _is_trusted_host(environ.get("HTTP_HOST", "").lower(), self._hosts):
+            raise ApiError(400, _WRONG_HOST, code="invalid_host")
+        if any(name.startswith(("HTTP_X_FORWARDED_", "HTTP_FORWARDED")) for name in environ):
+            raise ApiError(403, _NO_PROXY, code="forwarded_request")
+        if asked.method not in _SAFE_METHODS:
+            self._refuse_foreign_page(asked)
+
+    def _refuse_foreign_page(self, asked: Request) -> None:
+        origin = asked.environ.get("HTTP_ORIGIN")
+        if origin is not None and origin in self._cors:
+            return
+        site = asked.environ.get("HTTP_SEC_FETCH_SITE", "none")
+        if site not in _OWN_SITE or (origin is not None and origin != asked.host_url.rstrip("/")):
+            raise ApiError(403, _FOREIGN, code="foreign_origin")
 
 
-def _finish(response: Response) -> Response:
-    elapsed = perf_counter_ns() - g.started
-    headers = response.headers
-    headers["x-request-id"] = g.request_id
-    headers["openai-processing-ms"] = str(elapsed // 1_000_000)
-    headers["openai-version"] = "2020-10-01"
-    headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/admin/"):
-        headers.update(_PAGE_HEADERS)
-    _record(response, elapsed)
-    return response
+def _request() -> Request:
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
 
 
-def _record(response: Response, elapsed: int) -> None:
+def _record(asked: Request, context: Any, response: Response, elapsed: int) -> None:
     """Count the request and log its line: no body, no key, no cookie, and no path either."""
-    method, route = (request.method, request.url_rule.rule) if request.url_rule else ("-", "-")
+    method, route = (asked.method, asked.url_rule.rule) if asked.url_rule else ("-", "-")
     line = {
         "time": datetime.now(UTC),
-        "request_id": g.request_id,
-        "method": request.method,
+        "request_id": context.request_id,
+        "method": asked.method,
         "route": route,
         "status": response.status_code,
         "ms": round(elapsed / 1e6, 2),
         "bytes": response.content_length,
-        "key": g.get("key_shown"),
+        "key": context.get("key_shown"),
     }
     with suppress(OSError):  # a change is stored by now: a lost count or line must not fail it
         timer(method, route, response.status_code).observe(elapsed / 1e9)
     with suppress(OSError):
         os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-
-
-def _hide_mock() -> None:
-    """Answer, key or not, as if there were no mock controls. Raises NotFound."""
-    below = request.path.startswith("/_mock/") or request.path == "/_mock"
-    if below and current_app.config["MOCK"] != "on":
-        raise NotFound
-
-
-def _require_key() -> None:
-    """Let nobody in without a key of a project. Raises ApiError 401.
-
-    Unknown, malformed, expired and revoked keys get the same answer.
-    """
-    if request.endpoint in _OPEN_ENDPOINTS or request.blueprint in _OPEN_BLUEPRINTS:
-        return
-    if request.method == "OPTIONS" and current_app.config["CORS_ORIGINS"]:
-        return
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        secret = request.headers.get("api-key", "")
-    if not secret.strip():
-        raise ApiError(401, _NO_KEY, headers=_BEARER)
-    if not sign_in(secret.strip()):
-        shown = _masked(secret.strip())
-        message = f"Incorrect API key provided: {shown}. Ask for one that is valid."
-        raise ApiError(401, message, code="invalid_api_key", headers=_BEARER)
 
 
 def _masked(secret: str) -> str:
@@ -192,38 +226,6 @@ def _require_beta(header: str | None) -> None:
     if "assistants=v2" not in betas:
         name = betas[0] if betas[0].startswith("assistants=") else betas[0].partition("=")[0]
         raise ApiError(400, f"Unknown beta requested: '{name}'.", code="invalid_beta")
-
-
-def _guard_open_mode() -> None:
-    """Refuse what a proxy or a foreign web page sends: without keys only this machine may call."""
-    headers = request.headers
-    trusted = current_app.extensions["trusted_hosts"]
-    if not _is_trusted_host(headers.get("Host", "").lower(), trusted):
-        raise ApiError(
-            400,
-            "This Host is not served: without API keys it must be localhost or a loopback address, "
-            "or be named in THREADS_TRUSTED_HOSTS.",
-            code="invalid_host",
-        )
-    if any(name.startswith(_FORWARDED) for name in request.environ):
-        message = (
-            "A server behind a proxy needs API keys; without them forwarded requests are refused."
-        )
-        raise ApiError(403, message, code="forwarded_request")
-    if request.method not in _SAFE_METHODS:
-        _refuse_foreign_page()
-
-
-def _refuse_foreign_page() -> None:
-    origin = request.headers.get("Origin")
-    if origin is not None and origin in current_app.config["CORS_ORIGINS"]:
-        return
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if site not in _OWN_SITE or origin not in (None, request.host_url.rstrip("/")):
-        message = (
-            "Other web pages may not change anything; THREADS_CORS_ORIGINS names those that may."
-        )
-        raise ApiError(403, message, code="foreign_origin")
 
 
 @lru_cache(maxsize=256)

@@ -58,7 +58,8 @@ def read_object() -> dict[str, Any]:
     data = read_bytes()
     if not data:
         return {}
-    if not request.is_json or request.headers.get("Content-Encoding", "identity") != "identity":
+    asked = request._get_current_object()  # type: ignore[attr-defined]
+    if not asked.is_json or asked.headers.get("Content-Encoding", "identity").lower() != "identity":
         message = "Send the body as plain JSON with the header Content-Type: application/json."
         raise ApiError(415, message, code="unsupported_media_type")
     return parse_object(data)
@@ -70,21 +71,22 @@ def read_bytes() -> bytes:
     The server hands a body cut short on as if it were whole, and reports bad chunks by exceptions
     of its own; either leaves the connection unusable.
     """
-    if "body" in g:
-        return bytes(g.body)
+    context, asked = g._get_current_object(), request._get_current_object()  # type: ignore[attr-defined]
+    if "body" in context:
+        return bytes(context.body)
     try:
-        data = request.get_data(cache=False)
+        data: bytes = asked.get_data(cache=False)
     except (OSError, ValueError, ClientDisconnected) as error:
         raise _cut_short() from error
     except Exception as error:
         if type(error).__module__.startswith("gunicorn."):
             raise _cut_short() from error
         raise
-    if len(data) < (request.content_length or 0):
+    if len(data) < (asked.content_length or 0):
         raise _cut_short()
     if len(data) > current_app.config["MAX_BODY_BYTES"]:
         raise RequestEntityTooLarge
-    g.body = data
+    context.body = data
     return data
 
 

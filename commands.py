@@ -158,14 +158,14 @@ def prune(older_than: int, dry_run: bool, metadata: list[tuple[str, str]], proje
         stale = stale.where(listing.has_pair(project, key, value))
     with _database():
         with database.read() as connection:
-            seqs = connection.execute(stale).scalars().all()
+            seqs = [row.seq for row in connection.rows(stale)]
         if dry_run:
             click.echo(f"{len(seqs):,} threads would be deleted.")
             return
         with _progress("Deleted", "threads", len(seqs)) as step:
             for start in range(0, len(seqs), _PRUNED_AT_ONCE):
                 some = seqs[start : start + _PRUNED_AT_ONCE]
-                with database.write() as connection:
+                with database.write(wait=database.COMMAND_SECONDS) as connection:
                     step(store.delete_threads(connection, project, Thread.seq.in_(some) & ~active))
 
 
@@ -188,7 +188,7 @@ def create_key(project: str, name: str, expires: int | None) -> None:
 def list_keys() -> None:
     """List all keys; none is ever shown whole."""
     with _database(), database.read() as connection:
-        for key in connection.execute(sa.select(ApiKey.__table__).order_by(ApiKey.seq)):
+        for key in connection.rows(sa.select(ApiKey.__table__).order_by(ApiKey.seq)):
             times = f"created {_day(key.created_at)}, used {_day(key.last_used_at)}"
             ends = f"expires {_day(key.expires_at)}, revoked {_day(key.revoked_at)}"
             click.echo(f"{key.shown}…  {key.project}  {key.name or '-'}  {times}, {ends}")
@@ -267,7 +267,7 @@ def _count(project: str | None) -> int:
     if project is not None:
         count = count.where(Thread.project == project)
     with database.read() as connection:
-        return connection.execute(count).scalar_one()
+        return int(connection.value(count))
 
 
 def _size(file: IO[bytes]) -> int | None:

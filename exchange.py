@@ -5,6 +5,7 @@ long export nor a long import holds up others.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,21 +21,21 @@ from body import parse_object
 from errors import ApiError, first_fault
 from models import DEFAULT_PROJECT, Message, Thread
 from schemas import ExportedThread
-from wire import MESSAGE_COLUMNS, THREAD_COLUMNS, message_to_wire, thread_to_wire
+from wire import MESSAGE
 
 _THREADS_A_PAGE = 100
 _AT_ONCE = 500
 _MESSAGES_A_BATCH = 500
 _LINE = ExportedThread()
-_THREAD = sa.select(*THREAD_COLUMNS, Thread.seq)
 _OF_THREAD = (
-    sa.select(*MESSAGE_COLUMNS)
-    .where(Message.thread_seq == sa.bindparam("of_thread"))
+    sa.select(MESSAGE.label("wired"))
+    .join(Thread, Thread.seq == Message.thread_seq)
+    .where(Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("thread_id"))
     .order_by(Message.seq)
 )
 _ABSENT_ON_HOSTED = {"status": "completed", "incomplete_details": None, "incomplete_at": None}
 
-Render = Callable[[dict[str, Any], Iterable[dict[str, Any]]], Iterator[bytes]]
+Render = Callable[[str, Iterable[str]], Iterator[bytes]]
 
 
 class Outcome(NamedTuple):
@@ -50,48 +51,40 @@ def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list
 
     A thread and its messages are of one moment; one deleted since its page was read is left out.
     """
-    for seq in _seqs(project, query):
-        if pieces := _rendered(Thread.seq == seq, render):
-            yield pieces
+    for thread_id in _ids(project, query):
+        with suppress(ApiError):
+            yield list(export_thread(project, thread_id, render))
 
 
 def export_thread(project: str, thread_id: str, render: Render) -> Iterator[bytes]:
-    """Return one thread as rendered pieces of bytes. Raises ApiError 404."""
-    pieces = _rendered(sa.and_(Thread.project == project, Thread.id == thread_id), render)
-    if not pieces:
-        raise ApiError(404, f"No thread found with id '{thread_id}'.")
-    return iter(pieces)
+    """Return one thread as rendered pieces of bytes. Raises ApiError 404.
 
-
-def _rendered(which: sa.ColumnElement[bool], render: Render) -> list[bytes]:
-    """Render one thread, or nothing where it is gone. It is read whole, in a short transaction,
-    so that no slow reader of an export holds a snapshot open."""
+    It is read whole, in a short transaction, so that no slow reader holds a snapshot open.
+    """
     with database.snapshot() as connection:
-        row = connection.execute(_THREAD.where(which)).first()
-        if row is None:
-            return []
-        messages = connection.execute(_OF_THREAD, {"of_thread": row.seq}).yield_per(_AT_ONCE)
-        wired = (message_to_wire(message, row.id) for message in messages)
-        return list(render(thread_to_wire(row), wired))
+        thread = store.find_thread(connection, project, thread_id)
+        key = {"of_project": project, "thread_id": thread_id}
+        batches = connection.batches(_OF_THREAD, key, _AT_ONCE)
+        return iter(list(render(thread, (row[0] for rows in batches for row in rows))))
 
 
-def as_jsonl(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def as_jsonl(thread: str, messages: Iterable[str]) -> Iterator[bytes]:
     """Yield one line of the exchange format, piece by piece."""
-    yield b'{"thread":' + orjson.dumps(thread) + b',"messages":['
-    comma = b""
+    yield f'{{"thread":{thread},"messages":['.encode()
+    comma = ""
     for message in messages:
-        yield comma + orjson.dumps(message)
-        comma = b","
+        yield f"{comma}{message}".encode()
+        comma = ","
     yield b"]}\n"
 
 
-def as_markdown(thread: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def as_markdown(thread: str, messages: Iterable[str]) -> Iterator[bytes]:
     """Yield a thread as a Markdown document with one heading a message."""
-    shown = orjson.loads(orjson.dumps(thread))
+    shown = orjson.loads(thread)
     pairs = "".join(f"- {key}: {value}\n" for key, value in shown["metadata"].items())
     yield f"# {shown['id']}\n\n- created: {_when(shown['created_at'])}\n{pairs}\n".encode()
     for message in messages:
-        shown = orjson.loads(orjson.dumps(message))
+        shown = orjson.loads(message)
         parts = [_part_as_markdown(part) for part in shown["content"]]
         parts += [f"*Attached: {attached['file_id']}*" for attached in shown["attachments"]]
         heading = f"## {shown['role']}, {_when(shown['created_at'])}"
@@ -181,7 +174,7 @@ def _store_batch(
     project: str, batch: list[tuple[int, dict[str, Any]]], on_conflict: str
 ) -> list[Outcome]:
     outcomes = []
-    with database.write() as connection:
+    with database.write(wait=database.COMMAND_SECONDS) as connection:
         for number, line in batch:
             thread_id = line["thread"]["id"]
             result = store.insert_exported(connection, project, line, on_conflict)
@@ -190,15 +183,15 @@ def _store_batch(
     return outcomes
 
 
-def _seqs(project: str, query: dict[str, Any]) -> Iterator[int]:
-    page = listing.Page((), True)
+def _ids(project: str, query: dict[str, Any]) -> Iterator[str]:
+    page = listing.Page([], True)
     query = query | {"limit": _THREADS_A_PAGE, "order": "asc"}
     while page.has_more:
         with database.snapshot() as connection:
             page = listing.list_threads(connection, project, query)
-        for row in page.rows:
-            yield row.seq
-            query["after"] = row.id
+        for thread_id in page.ids:
+            yield thread_id
+            query["after"] = thread_id
 
 
 def _part_as_markdown(part: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from flask import Response, request
 from sqlalchemy.dialects.postgresql import insert
@@ -16,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 import database
 from access import project
 from body import read_bytes
+from database import Connection
 from errors import ApiError
 from models import StoredAnswer, unix_now
 from wire import answer
@@ -27,14 +27,16 @@ _MISMATCH = (
 )
 
 
-def write_once(change: Callable[[sa.Connection], dict[str, Any]]) -> Response:
+def write_once(change: Callable[[Connection], str], alone: bool = False) -> Response:
     """Run a change in one write transaction and answer; with an Idempotency-Key, only once.
+
+    `alone` says that the change is one statement (database.write).
 
     Raises ApiError 400 for a malformed key, 422 for one that was used with another request.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        with database.write() as connection:
+        with database.write(alone=alone) as connection:
             return answer(change(connection))
     if not _KEY.fullmatch(key):
         message = "An Idempotency-Key holds 1 to 255 printable ASCII characters."
@@ -43,10 +45,9 @@ def write_once(change: Callable[[sa.Connection], dict[str, Any]]) -> Response:
     with database.write() as connection:
         if not _claim(connection, key, fingerprint):
             return _replay(connection, key, fingerprint)
-        body = orjson.dumps(change(connection))
-        keep = sa.update(StoredAnswer).where(*_is(key)).values(body=body.decode())
-        connection.execute(keep)
-        return Response(body, content_type="application/json")
+        body = change(connection)
+        connection.change(_KEEP, {**_named(key), "new_body": body})
+        return answer(body)
 
 
 def _fingerprint() -> str:
@@ -54,25 +55,32 @@ def _fingerprint() -> str:
     return hashlib.sha256(target + read_bytes()).hexdigest()
 
 
-def _is(key: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return StoredAnswer.project == project(), StoredAnswer.key == key
+def _named(key: str) -> dict[str, Any]:
+    return {"of_project": project(), "of_key": key}
 
 
-def _claim(connection: sa.Connection, key: str, fingerprint: str) -> bool:
+_IS_NAMED = (
+    StoredAnswer.project == sa.bindparam("of_project"),
+    StoredAnswer.key == sa.bindparam("of_key"),
+)
+_ANSWERED = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(*_IS_NAMED)
+_KEEP = sa.update(StoredAnswer).where(*_IS_NAMED).values(body=sa.bindparam("new_body"))
+_FORGET = sa.delete(StoredAnswer).where(StoredAnswer.created_at <= sa.bindparam("too_old"))
+_CLAIM = insert(StoredAnswer).on_conflict_do_nothing()
+
+
+def _claim(connection: Connection, key: str, fingerprint: str) -> bool:
     """Take a key, unless it has an answer; where another transaction is at it, wait for its end."""
     now = unix_now()
-    too_old = StoredAnswer.created_at <= now - KEPT_SECONDS
-    connection.execute(sa.delete(StoredAnswer).where(too_old))
+    connection.change(_FORGET, {"too_old": now - KEPT_SECONDS})
     values = {"project": project(), "key": key, "fingerprint": fingerprint, "created_at": now}
-    claim = insert(StoredAnswer).values(**values, body="").on_conflict_do_nothing()
-    return connection.execute(claim.returning(StoredAnswer.key)).first() is not None
+    return connection.change(_CLAIM, {**values, "body": ""}) == 1
 
 
-def _replay(connection: sa.Connection, key: str, fingerprint: str) -> Response:
-    answered = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(*_is(key))
-    stored = connection.execute(answered).one()
+def _replay(connection: Connection, key: str, fingerprint: str) -> Response:
+    [stored] = connection.rows(_ANSWERED, _named(key))
     if stored.fingerprint != fingerprint:
         raise ApiError(422, _MISMATCH, code="idempotency_key_reused")
-    response = Response(stored.body, content_type="application/json")
+    response = answer(stored.body)
     response.headers["Idempotent-Replayed"] = "true"
     return response

@@ -63,7 +63,7 @@ class Ring:
     def _read(self) -> None:
         asked_at = monotonic()
         with database.read() as connection:
-            rows = connection.execute(_ALL).all()
+            rows = connection.rows(_ALL)
         valid = [row for row in rows if row.revoked_at is None]
         self._keys = {row.sha256: Key(*row[:5]) for row in valid}
         self._touched |= {row.seq: row.last_used_at or 0 for row in valid}
@@ -89,10 +89,10 @@ class Ring:
         if now - self._touched.get(key.seq, 0) < TOUCHED_EVERY_SECONDS:
             return
         self._touched[key.seq] = now
-        with suppress(ApiError), database.write(wait=False) as connection:
+        with suppress(ApiError), database.write(wait=0) as connection:
             last_used = sa.func.coalesce(ApiKey.last_used_at, 0)
             is_due = sa.and_(ApiKey.seq == key.seq, last_used <= now - TOUCHED_EVERY_SECONDS)
-            connection.execute(sa.update(ApiKey).where(is_due).values(last_used_at=now))
+            connection.change(sa.update(ApiKey).where(is_due).values(last_used_at=now))
 
 
 def init_app(app: Flask) -> None:
@@ -119,7 +119,7 @@ def create(project: str, name: str, expires_at: int | None) -> str:
         "expires_at": expires_at,
     }
     with database.write() as connection:
-        connection.execute(sa.insert(ApiKey).values(values))
+        connection.change(sa.insert(ApiKey), values)
     return secret
 
 
@@ -128,7 +128,7 @@ def revoke(shown: str) -> int:
     which = sa.and_(ApiKey.shown == shown[:SHOWN_CHARACTERS], ApiKey.revoked_at.is_(None))
     with database.write() as connection:
         change = sa.update(ApiKey).where(which).values(revoked_at=unix_now())
-        return connection.execute(change).rowcount
+        return connection.change(change)
 
 
 def new_secret() -> str:

@@ -45,7 +45,7 @@ def backup(file: Path, force: bool) -> None:
     try:
         with _whole(file.resolve()) as unfinished:
             click.echo(f"Copying {_size(source.stat().st_size)} …", err=True)
-            sqlite.copy_to(unfinished)
+            database.the_file().copy_to(unfinished)
             click.echo("Checking the copy …", err=True)
             if faults := sqlite.faults_of(unfinished):
                 raise click.ClickException(f"No backup was made: {_shown(faults)}.")
@@ -156,7 +156,7 @@ def _path() -> Path:
 
 def _ask(statement: str) -> list[Any]:
     with database.read() as connection:
-        return list(connection.exec_driver_sql(statement).scalars())
+        return [row[0] for row in connection.rows(statement)]
 
 
 def _shown(faults: list[str]) -> str:

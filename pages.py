@@ -17,10 +17,11 @@ from marshmallow import Schema, ValidationError
 import database
 import listing
 import store
+from database import Connection
 from errors import Fault, by_path
 from models import Thread, unix_now
 from schemas import Body, Choice, ListThreads, ObjectId, QueryWhole, Wire
-from wire import THREAD_COLUMNS
+from wire import THREAD
 
 MESSAGES_A_PAGE = 50
 MAX_COUNTED_MESSAGES = 1000
@@ -32,7 +33,7 @@ _TITLE_CHARACTERS = 120
 _DAY = 86_400
 _FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
 _SUMMARIES = """
-    SELECT seq,
+    SELECT id,
         (SELECT count(*) FROM
             (SELECT 1 FROM messages WHERE thread_seq = threads.seq LIMIT :counted) AS counted
         ) AS messages,
@@ -45,7 +46,7 @@ _SUMMARIES = """
                     ORDER BY seq LIMIT 20) AS first_messages
              WHERE role = 'user' ORDER BY seq LIMIT 1)
         ) AS opening
-    FROM threads WHERE seq IN ({seqs})
+    FROM threads WHERE project = :project AND id IN ({ids})
 """
 
 
@@ -143,35 +144,32 @@ def read_threads(project: str, query: dict[str, Any]) -> tuple[listing.Page, lis
     """Return a page of the list, as it is and as it is shown."""
     with database.snapshot() as connection:
         page = listing.list_threads(connection, project, query)
-        return page, _rows(connection, page.rows)
+        return page, _rows(connection, project, plain(page.objects))
 
 
 def find_threads(project: str, ids: Sequence[str]) -> list[Row]:
     """Return those of the named threads that exist."""
-    chosen = sa.select(*THREAD_COLUMNS, Thread.seq).where(
-        Thread.project == project, Thread.id.in_(ids)
-    )
+    chosen = sa.select(THREAD.label("wired")).where(Thread.project == project, Thread.id.in_(ids))
     with database.snapshot() as connection:
-        rows = connection.execute(chosen.order_by(Thread.created_at.desc(), Thread.seq.desc()))
-        return _rows(connection, rows.all())
+        found = connection.rows(chosen.order_by(Thread.created_at.desc(), Thread.seq.desc()))
+        return _rows(connection, project, plain(row.wired for row in found))
 
 
 def read_thread(
     project: str, thread_id: str, query: dict[str, Any]
-) -> tuple[dict[str, Any], Summary, listing.Page]:
+) -> tuple[str, Summary, listing.Page]:
     """Return the thread object, its summary and a page of messages. Raises ApiError 404.
 
     The page that `at` asks for begins half a page before that message, even if it is deleted.
     """
     with database.snapshot() as connection:
         thread = store.find_thread(connection, project, thread_id)
-        seq = store.find_thread_seq(connection, project, thread_id)
         if "at" in query:
             lead = {"before": query.pop("at"), "limit": MESSAGES_A_PAGE // 2, "order": "asc"}
-            earlier = listing.list_messages(connection, project, seq, lead)
-            query |= {"after": earlier.rows[0].id} if earlier.has_more else {}
-        page = listing.list_messages(connection, project, seq, query)
-        return thread, _summaries(connection, [seq])[seq], page
+            earlier = listing.list_messages(connection, project, thread_id, lead)
+            query |= {"after": earlier.ids[0]} if earlier.has_more else {}
+        page = listing.list_messages(connection, project, thread_id, query)
+        return thread, _summaries(connection, project, [thread_id])[thread_id], page
 
 
 def neighbours(query: dict[str, Any], page: listing.Page) -> tuple[bool, bool]:
@@ -262,39 +260,39 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
-def plain(objects: Iterable[dict[str, Any]]) -> Any:
-    """Return wire objects with their stored JSON decoded, for a template."""
-    return orjson.loads(orjson.dumps(list(objects)))
+def plain(objects: Iterable[str]) -> list[dict[str, Any]]:
+    """Return wire objects decoded, for a template."""
+    return list(map(orjson.loads, objects))
 
 
-def _rows(connection: sa.Connection, threads: Sequence[Any]) -> list[Row]:
-    told = _summaries(connection, [thread.seq for thread in threads])
-    return [_row(thread, told[thread.seq]) for thread in threads]
+def _rows(connection: Connection, project: str, threads: list[dict[str, Any]]) -> list[Row]:
+    told = _summaries(connection, project, [thread["id"] for thread in threads])
+    return [_row(thread, told[thread["id"]]) for thread in threads]
 
 
-def _row(thread: Any, told: Summary) -> Row:
-    pairs = list(orjson.loads(thread.metadata_).items())
+def _row(thread: dict[str, Any], told: Summary) -> Row:
+    pairs = list(thread["metadata"].items())
     chips = [(*pair, chip_query(pair)) for pair in pairs[:SHOWN_CHIPS]]
-    active = ago(told.active_at or thread.created_at)
+    active = ago(told.active_at or thread["created_at"])
     more = max(0, len(pairs) - SHOWN_CHIPS)
-    return Row(thread.id, short_id(thread.id), told.title, told.messages, active, chips, more)
+    return Row(thread["id"], short_id(thread["id"]), told.title, told.messages, active, chips, more)
 
 
 @lru_cache(maxsize=128)
 def _summaries_statement(threads: int) -> sa.TextClause:
     """Build the SELECT for so many threads once: an expanding parameter costs more than it all."""
-    return sa.text(_SUMMARIES.format(seqs=", ".join(f":seq{number}" for number in range(threads))))
+    return sa.text(_SUMMARIES.format(ids=", ".join(f":id{number}" for number in range(threads))))
 
 
-def _summaries(connection: sa.Connection, seqs: list[int]) -> dict[int, Summary]:
+def _summaries(connection: Connection, project: str, ids: list[str]) -> dict[str, Summary]:
     """Tell about each thread in one statement that never reads a whole thread."""
-    if not seqs:
+    if not ids:
         return {}
-    values = {f"seq{number}": seq for number, seq in enumerate(seqs)}
-    values["counted"] = MAX_COUNTED_MESSAGES + 1
-    rows = connection.execute(_summaries_statement(len(seqs)), values)
+    values: dict[str, Any] = {f"id{number}": thread_id for number, thread_id in enumerate(ids)}
+    values |= {"project": project, "counted": MAX_COUNTED_MESSAGES + 1}
+    rows = connection.rows(_summaries_statement(len(ids)), values)
     return {
-        row.seq: Summary(_title(row.opening or ""), _count(row.messages), row.active_at)
+        row.id: Summary(_title(row.opening or ""), _count(row.messages), row.active_at)
         for row in rows
     }
 

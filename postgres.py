@@ -3,13 +3,17 @@
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.util import find_spec
 from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
 
 from errors import too_broad
+
+try:
+    import psycopg
+except ImportError:
+    sys.exit("PostgreSQL needs psycopg: .venv/bin/pip install -r requirements-postgres.txt")
 
 _UPGRADE_LOCK = 0x54485244
 _SESSION = {
@@ -59,57 +63,66 @@ def prepare(url: str) -> dict[str, Any]:
     """Return what the engine needs beside a pool.
 
     A connection is tried before it is used, so that a restart of the server costs no request.
-    Raises SystemExit with one line when psycopg is missing.
     """
-    if not find_spec("psycopg"):
-        sys.exit("PostgreSQL needs psycopg: .venv/bin/pip install -r requirements-postgres.txt")
     return {"pool_pre_ping": True, "connect_args": _CONNECT}
 
 
-def init_app(app: Flask, engine: sa.Engine) -> None:
-    """Prepare each kind of transaction."""
-    app.extensions["read_engine"] = engine.execution_options(isolation_level="AUTOCOMMIT")
-    app.extensions["snapshot_engine"] = engine.execution_options(
-        isolation_level="REPEATABLE READ", postgresql_readonly=True
-    )
-    app.extensions["write_engine"] = engine.execution_options(isolation_level="READ COMMITTED")
+class PostgreSQL:
+    """A database of a PostgreSQL server."""
+
+    KINDS = KINDS
+    SEARCHES = SEARCHES
+    error: type[Exception] = psycopg.Error
+
+    def __init__(self, app: Flask, pool: sa.Engine) -> None:
+        self.pool = pool
+
+    def begin(self, raw: Any, kind: str) -> None:
+        """Let the driver begin with the first statement; one SELECT alone needs no transaction."""
+        raw.autocommit = kind == "read"
+        raw.read_only = kind == "snapshot" or None
+        raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if raw.read_only else None
+
+    def is_lost(self, raw: Any) -> bool:
+        """Tell whether a connection is of no more use."""
+        return bool(raw.closed)
+
+    def turn(self, seconds: float) -> AbstractContextManager[None]:
+        """Let everyone write: rows are locked as they are changed."""
+        return nullcontext()
+
+    @contextmanager
+    def upgrading(self) -> Iterator[sa.Connection]:
+        """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+        with self.pool.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+            yield connection
+
+    @contextmanager
+    def time_limit(self, raw: Any, seconds: float) -> Iterator[None]:
+        """Stop each statement inside after so many seconds. Raises ApiError 400 for `q`."""
+        raw.execute(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
+        try:
+            yield
+        except psycopg.errors.QueryCanceled as error:
+            raise too_broad() from error
+        raw.execute("SET LOCAL statement_timeout TO DEFAULT")
+
+    def name_of(self, error: BaseException) -> str:
+        """Return the SQLSTATE of an error, as KINDS has it."""
+        return _name_of(error)
+
+    def health(self) -> dict[str, bool]:
+        """Tell nothing beside the schema, for which the server had to answer."""
+        return {}
 
 
-def turn(wait: bool) -> AbstractContextManager[None]:
-    """Let everyone write: rows are locked as they are changed."""
-    return nullcontext()
-
-
-@contextmanager
-def upgrading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
-        yield connection
-
-
-@contextmanager
-def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
-    """Stop each statement inside after so many seconds. Raises ApiError 400 for `q`."""
-    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise too_broad() if name_of(error) == _TIMED_OUT else error from error
-    connection.exec_driver_sql("SET LOCAL statement_timeout TO DEFAULT")
-
-
-def name_of(error: sa.exc.DBAPIError) -> str:
+def _name_of(error: BaseException | None) -> str:
     """Return the SQLSTATE of an error; one without is a connection that was lost or never came."""
-    lost = isinstance(error, sa.exc.OperationalError) or error.connection_invalidated
-    return str(getattr(error.orig, "sqlstate", None) or (lost and _NO_CONNECTION) or "")
-
-
-def health() -> dict[str, bool]:
-    """Tell nothing beside the schema, for which the server had to answer."""
-    return {}
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return str(getattr(error, "sqlstate", None) or (lost and _NO_CONNECTION) or "")
 
 
 def look_up(url: str, query: str) -> Any:
@@ -122,7 +135,7 @@ def look_up(url: str, query: str) -> Any:
         with engine.connect() as connection:
             return connection.exec_driver_sql(query).scalar()
     except sa.exc.DBAPIError as error:
-        if name_of(error) == _NO_TABLE:
+        if _name_of(error.orig) == _NO_TABLE:
             return None
         cause = str(error.orig).strip().partition("\n")[0]
         sys.exit(f"The database {sa.make_url(url)!r} cannot be read: {cause}")

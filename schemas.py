@@ -19,12 +19,13 @@ MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_ATTACHMENTS = 10
 MAX_ID_CHARACTERS = 64
 MAX_QUERY_CHARACTERS = 512
-MAX_SECONDS = 2**53 - 1
+MAX_SECONDS = 253_402_300_799
+"""The last second of the year 9999: what a program takes for a later one is milliseconds."""
 MAX_DELAY_MILLISECONDS = 60_000
 _EXACT_FLOATS = 1 << 53
 STORABLE = "^[^\\u0000]*$"
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
-HTTP_URL = "^https?://[^\\u0000-\\u0020\\u007f]+$"
+HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
 """No `\\s` in it: Python, JavaScript and Rust disagree on what that holds beyond ASCII."""
 
 _KINDS = {

@@ -12,13 +12,13 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, current_app
+from flask import Flask
 
 import config
 from errors import ApiError, busy, unavailable
@@ -32,7 +32,6 @@ log = logging.getLogger("threads")
 
 Error = dbapi.Error
 VERSION = dbapi.sqlite_version_info
-QUEUE_SECONDS = 2.5
 TURNS_KEPT = 8
 UPGRADE_SECONDS = 60
 BUSY_MILLISECONDS = 3000
@@ -51,6 +50,8 @@ KINDS = {
     "SQLITE_CORRUPT": "unavailable",
     "SQLITE_NOTADB": "unavailable",
 }
+
+_BEGINS = {"snapshot": "BEGIN", "write": "BEGIN IMMEDIATE"}
 
 SEARCHES = {
     "count": "SELECT count(*) FROM"
@@ -77,69 +78,134 @@ def prepare(url: str) -> dict[str, Any]:
             folder.mkdir(mode=0o700, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         sys.exit(f"The database folder {folder} is missing or cannot be written.")
-    return {"module": dbapi}
+    return {"module": dbapi, "paramstyle": "named"}
 
 
-def init_app(app: Flask, engine: sa.Engine) -> None:
-    """Prepare each connection and transaction."""
+class SQLite:
+    """One database file, as this process has it open."""
 
-    @sa.event.listens_for(engine, "do_connect")
-    def connecting(*_: Any) -> None:
-        _refuse_another_file()  # SQLite would make a new, empty one
+    KINDS = KINDS
+    SEARCHES = SEARCHES
+    error: type[Exception] = Error
 
-    @sa.event.listens_for(engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        _on_connect(connection, app.config["DURABILITY"])
-        app.extensions["database_identity"] = _identity(str(engine.url))
+    def __init__(self, app: Flask, pool: sa.Engine) -> None:
+        self.pool = pool
+        self.path = file_of(str(pool.url))
+        self.queue = WriteQueue(f"{self.path}-queue")
+        self._durability: str = app.config["DURABILITY"]
+        self._opened = _identity(self.path)
+        # SQLite would make a new, empty file in place of one that is lost.
+        sa.event.listen(pool, "do_connect", lambda *_: self._refuse_another_file())
+        sa.event.listen(pool, "connect", lambda raw, _: self._connected(raw))
+        if not has_wal_fix(dbapi.sqlite_version_info):
+            log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
 
-    app.extensions["database_identity"] = _identity(str(engine.url))
-    sa.event.listen(engine, "begin", _on_begin)
-    app.extensions["read_engine"] = engine.execution_options(begin=None)
-    app.extensions["snapshot_engine"] = engine.execution_options(begin="BEGIN")
-    app.extensions["write_engine"] = engine.execution_options(begin="BEGIN IMMEDIATE")
-    app.extensions["write_queue"] = WriteQueue(f"{file_of(str(engine.url))}-queue")
-    if not has_wal_fix(dbapi.sqlite_version_info):
-        log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
+    def begin(self, raw: Any, kind: str) -> None:
+        """Begin a transaction, writers IMMEDIATE; one statement alone is one by itself."""
+        if kind in _BEGINS:
+            raw.execute(_BEGINS[kind])
+
+    def is_lost(self, raw: Any) -> bool:
+        """Tell that a connection to a file is never lost."""
+        return False
+
+    def turn(self, seconds: float) -> AbstractContextManager[None]:
+        """Hold the one turn to write, on the file that was opened. Raises ApiError 503."""
+        self._refuse_another_file()
+        return self.queue.turn(seconds)
+
+    @contextmanager
+    def upgrading(self) -> Iterator[sa.Connection]:
+        """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+        with self.queue.turn(UPGRADE_SECONDS), self.pool.connect() as connection:
+            # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
+            connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]
+            connection.detach()
+            with connection.begin():
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+                if orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise SystemExit(f"The upgrade would leave a row without its parent: {orphan}.")
+
+    @contextmanager
+    def time_limit(self, raw: Any, seconds: float) -> Iterator[None]:
+        """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
+        deadline = monotonic() + seconds
+        raw.set_progress_handler(lambda: monotonic() > deadline, 10_000)
+        try:
+            yield
+        finally:
+            raw.set_progress_handler(None, 0)
+
+    def name_of(self, error: BaseException) -> str:
+        """Return the name of an error, as KINDS has it."""
+        if str(error).startswith("UNIQUE"):
+            return "UNIQUE"
+        return str(getattr(error, "sqlite_errorname", ""))
+
+    def health(self) -> dict[str, bool]:
+        """Tell what of the file is as it must be; nothing is written to find out."""
+        return {
+            "file": self._is_same_file(),
+            "disk": free_bytes(self.path) >= DISK_FLOOR_BYTES,
+            "wal": wal_bytes(self.path) <= WAL_LIMIT_BYTES,
+        }
+
+    def take_snapshot(self) -> Any:
+        """Return a copy of the whole database in memory, for restore_snapshot."""
+        copy = dbapi.connect(":memory:", check_same_thread=False)
+        with self._own_connection() as source:
+            source.backup(copy)
+        return copy
+
+    def restore_snapshot(self, copy: Any) -> None:
+        """Put a snapshot in place of everything but the API keys, which it must not bring back.
+
+        The connection is a new one: the text search of a pooled one would trust what it remembers.
+        Raises ApiError 503 when writers are busy.
+        """
+        with self.queue.turn(UPGRADE_SECONDS), self._own_connection() as target:
+            keys = target.execute("SELECT * FROM api_keys").fetchall()
+            copy.execute("DELETE FROM api_keys")
+            for key in keys:
+                marks = ", ".join("?" * len(key))
+                copy.execute(f"INSERT INTO api_keys VALUES ({marks})", key)  # noqa: S608
+            copy.commit()
+            copy.backup(target)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole database as it is at this moment into a new file. Raises Error.
+
+        In one step: a copy made page by page begins anew at every write of another process.
+        """
+        with closing(dbapi.connect(path)) as copy, self._own_connection() as source:
+            source.backup(copy)
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Any]:
+        with closing(dbapi.connect(self.path)) as raw:
+            _prepare(raw, self._durability)
+            yield raw
+
+    def _connected(self, raw: Any) -> None:
+        _prepare(raw, self._durability)
+        self._opened = _identity(self.path)
+
+    def _is_same_file(self) -> bool:
+        """Tell whether the path still names the file opened: writes to another would be lost."""
+        return self._opened in (None, _identity(self.path))
+
+    def _refuse_another_file(self) -> None:
+        if not self._is_same_file():
+            raise _lost("the file was deleted or replaced")
 
 
-@contextmanager
-def turn(wait: bool) -> Iterator[None]:
-    """Hold the one turn to write, on the file that was opened. Raises ApiError 503."""
-    queue: WriteQueue = current_app.extensions["write_queue"]
-    with queue.turn(QUEUE_SECONDS if wait else 0):
-        _refuse_another_file()
-        yield
-
-
-@contextmanager
-def upgrading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
-    queue: WriteQueue = current_app.extensions["write_queue"]
-    with queue.turn(UPGRADE_SECONDS), engine.connect() as connection:
-        # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
-        connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]
-        connection.detach()
-        with connection.begin():
-            yield connection
-            if orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-                raise SystemExit(f"The upgrade would leave a row without its parent: {orphan}.")
-
-
-def name_of(error: sa.exc.DBAPIError) -> str:
-    """Return the name of an error, as KINDS has it."""
-    if str(error.orig).startswith("UNIQUE"):
-        return "UNIQUE"
-    return str(getattr(error.orig, "sqlite_errorname", ""))
-
-
-def health() -> dict[str, bool]:
-    """Tell what of the file is as it must be; nothing is written to find out."""
-    path = file_of(current_app.config["SQLALCHEMY_DATABASE_URI"])
-    return {
-        "file": _is_same_file(),
-        "disk": free_bytes(path) >= DISK_FLOOR_BYTES,
-        "wal": wal_bytes(path) <= WAL_LIMIT_BYTES,
-    }
+def faults_of(path: Path) -> list[str]:
+    """Return what is wrong inside a database file that nobody else uses. Raises Error."""
+    with closing(dbapi.connect(path)) as raw:
+        checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+        rows = [row for check in checks for row in raw.execute(check)]
+    return [str(row) for row in rows if row != ("ok",)]
 
 
 def free_bytes(path: Path) -> int:
@@ -158,90 +224,17 @@ def wal_bytes(path: Path) -> int:
         return 0
 
 
-def _is_same_file() -> bool:
-    """Tell whether the path still names the file that was opened: writes to another are lost."""
-    opened: tuple[int, int] | None = current_app.extensions["database_identity"]
-    return opened in (None, _identity(current_app.config["SQLALCHEMY_DATABASE_URI"]))
-
-
-def _refuse_another_file() -> None:
-    if not _is_same_file():
-        raise _lost("the file was deleted or replaced")
-
-
 def _lost(cause: str) -> ApiError:
     log.error("database error: %s", cause)
     return unavailable()
 
 
-def _identity(url: str) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(file_of(url))
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def take_snapshot() -> Any:
-    """Return a copy of the whole database in memory, for restore_snapshot."""
-    copy = dbapi.connect(":memory:", check_same_thread=False)
-    with _own_connection() as source:
-        source.backup(copy)
-    return copy
-
-
-def restore_snapshot(copy: Any) -> None:
-    """Put a snapshot in place of everything but the API keys, which a copy must not bring back.
-
-    The connection is a new one: the text search of a pooled one would trust what it remembers.
-    Raises ApiError 503 when writers are busy.
-    """
-    with current_app.extensions["write_queue"].turn(), _own_connection() as target:
-        keys = target.execute("SELECT * FROM api_keys").fetchall()
-        copy.execute("DELETE FROM api_keys")
-        for key in keys:
-            copy.execute(f"INSERT INTO api_keys VALUES ({', '.join('?' * len(key))})", key)  # noqa: S608
-        copy.commit()
-        copy.backup(target)
-
-
-def copy_to(path: Path) -> None:
-    """Copy the whole database as it is at this moment into a new file. Raises dbapi.Error.
-
-    In one step: a copy made page by page begins anew at every write of another process.
-    """
-    with closing(dbapi.connect(path)) as copy, _own_connection() as source:
-        source.backup(copy)
-
-
-def faults_of(path: Path) -> list[str]:
-    """Return what is wrong inside a database file that nobody else uses. Raises dbapi.Error."""
-    with closing(dbapi.connect(path)) as connection:
-        checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
-        rows = [row for check in checks for row in connection.execute(check)]
-    return [str(row) for row in rows if row != ("ok",)]
-
-
-@contextmanager
-def _own_connection() -> Iterator[Any]:
-    connection = dbapi.connect(file_of(current_app.config["SQLALCHEMY_DATABASE_URI"]))
-    try:
-        _on_connect(connection, current_app.config["DURABILITY"])
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextmanager
-def time_limit(connection: sa.Connection, seconds: float) -> Iterator[None]:
-    """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
-    raw: Any = connection.connection.dbapi_connection
-    deadline = monotonic() + seconds
-    raw.set_progress_handler(lambda: monotonic() > deadline, 10_000)
-    try:
-        yield
-    finally:
-        raw.set_progress_handler(None, 0)
 
 
 class WriteQueue:
@@ -250,7 +243,8 @@ class WriteQueue:
     Nobody polls. The kernel drops a dead process's flock, and a wait ends at a deadline: only a
     thread of its own waits in flock, which knows no time limit. The flock stays with a process
     for up to TURNS_KEPT turns while its own threads want the next one, for handing it to another
-    process costs as much as a small write.
+    process costs as much as a small write. The file stays open: a wait that was abandoned takes
+    it along, for that may yet get the lock.
     """
 
     def __init__(self, path: str) -> None:
@@ -259,16 +253,17 @@ class WriteQueue:
         self._counting = threading.Lock()
         self._waiting = 0
         self._file = -1
+        self._locked = False
         self._kept = 0
 
     @contextmanager
-    def turn(self, seconds: float = QUEUE_SECONDS) -> Iterator[None]:
+    def turn(self, seconds: float) -> Iterator[None]:
         """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
         deadline = monotonic() + seconds
         self._await_turn(seconds)
         try:
-            if self._file < 0:
-                self._file = self._lock_file(deadline)
+            if not self._locked:
+                self._lock_file(deadline)
             yield
         finally:
             self._end_turn()
@@ -285,25 +280,28 @@ class WriteQueue:
 
     def _end_turn(self) -> None:
         self._kept += 1
-        if self._file >= 0 and (not self._waiting or self._kept >= TURNS_KEPT):
-            os.close(self._file)
-            self._file, self._kept = -1, 0
+        if self._locked and (not self._waiting or self._kept >= TURNS_KEPT):
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._locked, self._kept = False, 0
         self._turn.release()
 
     def _count(self, change: int) -> None:
         with self._counting:
             self._waiting += change
 
-    def _lock_file(self, deadline: float) -> int:
+    def _lock_file(self, deadline: float) -> None:
+        if self._file < 0:
+            try:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise _lost(str(error)) from error
         try:
-            lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _lost(str(error)) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _FileWait(lock).join_or_abandon(deadline)
-        return lock
+            if not _FileWait(self._file).is_granted(deadline):
+                self._file = -1
+                raise busy() from None
+        self._locked = True
 
 
 class _FileWait(threading.Thread):
@@ -323,14 +321,13 @@ class _FileWait(threading.Thread):
             if self._abandoned:
                 os.close(self._lock)
 
-    def join_or_abandon(self, deadline: float) -> None:
+    def is_granted(self, deadline: float) -> bool:
+        """Wait; tell whether the lock is there. If not, the file is no longer the caller's."""
         self.start()
-        if self._granted.wait(max(0.0, deadline - monotonic())):
-            return
-        with self._settled:
-            self._abandoned = not self._granted.is_set()
-        if self._abandoned:
-            raise busy()
+        if not self._granted.wait(max(0.0, deadline - monotonic())):
+            with self._settled:
+                self._abandoned = not self._granted.is_set()
+        return not self._abandoned
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:
@@ -382,8 +379,8 @@ def look_up(url: str, query: str) -> Any:
         connection.close()
 
 
-def _on_connect(connection: Any, durability: str) -> None:
-    connection.isolation_level = None
+def _prepare(raw: Any, durability: str) -> None:
+    raw.isolation_level = None
     for pragma in (
         f"busy_timeout={BUSY_MILLISECONDS}",
         "journal_mode=WAL",
@@ -395,10 +392,4 @@ def _on_connect(connection: Any, durability: str) -> None:
         "secure_delete=FAST",
         "trusted_schema=OFF",
     ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    statement = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
-    if statement:
-        connection.exec_driver_sql(statement)
+        raw.execute(f"PRAGMA {pragma}")

@@ -1,39 +1,79 @@
 """The statements on threads and messages: what the API, the pages and the commands share.
 
-Each takes a connection of database.read, snapshot or write and runs inside that transaction.
+Each takes a connection of database.read, snapshot or write and runs inside that transaction;
+threads and messages come back as the JSON text that goes out.
 """
 
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # SQLite knows ON CONFLICT in the same words
 
+from database import Connection
 from errors import ApiError
 from models import Message, Thread, Tombstone, new_id, new_vector_store_id, unix_now
-from wire import MESSAGE_COLUMNS, THREAD_COLUMNS, message_to_wire, thread_to_wire, to_json
+from wire import MESSAGE, THREAD, to_json
 
-Selected = sa.Select[*tuple[Any, ...]]
 TOMBSTONE_SECONDS = 86_400
-_NOT_COPIED = {"seq", "thread_seq", "id"}
 
 _IS_THREAD = sa.and_(
-    Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("of_id")
+    Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("thread_id")
 )
 _IS_MESSAGE = sa.and_(
-    Message.thread_seq == sa.bindparam("of_thread"), Message.id == sa.bindparam("of_id")
+    Message.thread_seq == sa.select(Thread.seq).where(_IS_THREAD).scalar_subquery(),
+    Message.id == sa.bindparam("of_id"),
 )
-_FIND_THREAD = sa.select(*THREAD_COLUMNS).where(_IS_THREAD)
+_FIND_THREAD = sa.select(THREAD).where(_IS_THREAD)
 _FIND_THREAD_SEQ = sa.select(Thread.seq).where(_IS_THREAD)
 # PostgreSQL hands out `seq` before the commit: appends to a thread take turns on its row, so that
 # no reader who pages forward passes a message that is yet to come. SQLite has one turn for all.
-_LOCK_THREAD_SEQ = _FIND_THREAD_SEQ.with_for_update(key_share=True)
-_FIND_MESSAGE = sa.select(*MESSAGE_COLUMNS).where(_IS_MESSAGE)
-_INSERT_THREAD = sa.insert(Thread).returning(Thread.seq, *THREAD_COLUMNS)
-_INSERT_MESSAGE = sa.insert(Message).returning(*MESSAGE_COLUMNS)
+_LOCKED_THREAD_SEQ = _FIND_THREAD_SEQ.with_for_update(key_share=True)
+_FIND_MESSAGE = sa.select(MESSAGE).where(_IS_MESSAGE)
+_INSERT_THREAD = sa.insert(Thread).returning(THREAD)
+_INSERT_THREAD_SEQ = sa.insert(Thread).returning(Thread.seq, THREAD.label("wired"))
 _INSERT_MESSAGES = sa.insert(Message)
-_UPDATE_THREAD = sa.update(Thread).where(_IS_THREAD).returning(*THREAD_COLUMNS)
-_UPDATE_MESSAGE = sa.update(Message).where(_IS_MESSAGE).returning(*MESSAGE_COLUMNS)
-_COPY_COLUMNS = tuple(column for column in Message.__table__.c if column.name not in _NOT_COPIED)
+_GIVEN = [column.name for column in Message.__table__.c if column.name not in ("seq", "thread_seq")]
+_APPEND_MESSAGE = (
+    sa.insert(Message)
+    .from_select(
+        ["thread_seq", *_GIVEN],
+        _LOCKED_THREAD_SEQ.add_columns(
+            *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _GIVEN)
+        ),
+    )
+    .returning(MESSAGE)
+)
+_UPDATE_MESSAGE = (
+    sa.update(Message)
+    .where(_IS_MESSAGE)
+    .values(metadata=sa.bindparam("new_metadata"))
+    .returning(MESSAGE)
+)
+_DELETE_MESSAGE = sa.delete(Message).where(_IS_MESSAGE)
+_DELETE_SEQ = sa.delete(Thread).where(Thread.seq == sa.bindparam("seq"))
+_IS_NAMED = Thread.id == sa.bindparam("thread_id")
+_COPY_THREAD = (
+    sa.insert(Thread)
+    .from_select(
+        ["project", "id", "created_at", "metadata", "tool_resources"],
+        sa.select(
+            Thread.project,
+            sa.bindparam("new_id", type_=sa.Text),
+            sa.bindparam("now", type_=sa.BigInteger),
+            sa.func.coalesce(sa.bindparam("new_metadata", type_=sa.Text), Thread.metadata_),
+            Thread.tool_resources,
+        ).where(_IS_THREAD),
+    )
+    .returning(Thread.seq, THREAD.label("wired"))
+)
+_COPIED = [name for name in _GIVEN if name != "id"]
+_COPIED_MESSAGES = (
+    sa.select(*(Message.__table__.c[name] for name in _COPIED))
+    .where(Message.thread_seq == _FIND_THREAD_SEQ.scalar_subquery())
+    .order_by(Message.seq)
+)
+_COPIED_AT_ONCE = 500
 _PLAIN_IN_EXPORT = (
     "id",
     "created_at",
@@ -44,17 +84,17 @@ _PLAIN_IN_EXPORT = (
     "incomplete_at",
     "role",
 )
-_COPY_MESSAGES = 500
 _TOMBSTONE_KEY = ["project", "thread_seq", "id"]
+_FORGET = sa.delete(Tombstone).where(Tombstone.deleted_at <= sa.bindparam("too_old"))
 
 
-def find_thread(connection: sa.Connection, project: str, thread_id: str) -> dict[str, Any]:
+def find_thread(connection: Connection, project: str, thread_id: str) -> str:
     """Return the thread object. Raises ApiError 404."""
-    row = connection.execute(_FIND_THREAD, _key(project, thread_id)).first()
-    return thread_to_wire(row or _refuse_thread(thread_id))
+    found: str = connection.value(_FIND_THREAD, _key(project, thread_id))
+    return found or _refuse_thread(thread_id)
 
 
-def create_thread(connection: sa.Connection, project: str, body: dict[str, Any]) -> dict[str, Any]:
+def create_thread(connection: Connection, project: str, body: dict[str, Any]) -> str:
     """Store a loaded CreateThread body and its messages, in order; return the thread object."""
     now = unix_now()
     values = {
@@ -64,92 +104,102 @@ def create_thread(connection: sa.Connection, project: str, body: dict[str, Any])
         "metadata": to_json(body.get("metadata") or {}),
         "tool_resources": to_json(_resources(body.get("tool_resources"))),
     }
-    row = connection.execute(_INSERT_THREAD, values).one()
-    if messages := body.get("messages"):
-        rows = [_message_values(row.seq, message, now) for message in messages]
-        connection.execute(_INSERT_MESSAGES, rows)
-    return thread_to_wire(row)
+    if not (messages := body.get("messages")):
+        return str(connection.value(_INSERT_THREAD, values))
+    [row] = connection.rows(_INSERT_THREAD_SEQ, values)
+    rows = [{"thread_seq": row.seq, **_message_values(message, now)} for message in messages]
+    connection.change_many(_INSERT_MESSAGES, rows)
+    return str(row.wired)
 
 
 def modify_thread(
-    connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    connection: Connection, project: str, thread_id: str, body: dict[str, Any]
+) -> str:
     """Replace what a loaded ModifyThread body gives, leave the rest; return the thread object.
 
     Raises ApiError 404. One UPDATE, so that requests on different fields never undo each other.
     """
     if not body:
         return find_thread(connection, project, thread_id)
-    changed = {}
+    values = _key(project, thread_id)
     if "metadata" in body:
-        changed["metadata"] = to_json(body["metadata"] or {})
+        values["new_metadata"] = to_json(body["metadata"] or {})
     if "tool_resources" in body:
-        changed["tool_resources"] = to_json(_resources(body["tool_resources"]))
-    row = connection.execute(_UPDATE_THREAD.values(changed), _key(project, thread_id)).first()
-    return thread_to_wire(row or _refuse_thread(thread_id))
+        values["new_tool_resources"] = to_json(_resources(body["tool_resources"]))
+    found: str = connection.value(_update_thread(tuple(sorted(body))), values)
+    return found or _refuse_thread(thread_id)
 
 
-def delete_thread(connection: sa.Connection, project: str, thread_id: str) -> None:
+@lru_cache
+def _update_thread(names: tuple[str, ...]) -> sa.Executable:
+    changed = {name: sa.bindparam(f"new_{name}", type_=sa.Text) for name in names}
+    return sa.update(Thread).where(_IS_THREAD).values(changed).returning(THREAD)
+
+
+def delete_thread(connection: Connection, project: str, thread_id: str) -> None:
     """Delete a thread and, by cascade, its messages. Raises ApiError 404."""
-    if not delete_threads(connection, project, sa.and_(Thread.id == thread_id)):
+    if not delete_threads(connection, project, _IS_NAMED, {"thread_id": thread_id}):
         _refuse_thread(thread_id)
 
 
-def delete_threads(connection: sa.Connection, project: str, which: sa.ColumnElement[bool]) -> int:
+def delete_threads(
+    connection: Connection,
+    project: str,
+    which: sa.ColumnElement[bool],
+    values: dict[str, Any] | None = None,
+) -> int:
     """Delete the project's threads that meet a condition; return how many there were.
 
     They are locked first, so that an append that is under way counts when the condition is asked.
     """
-    gone = sa.and_(Thread.project == project, which)
-    connection.execute(sa.select(Thread.seq).where(gone).order_by(Thread.seq).with_for_update())
-    places = (sa.literal(0), Thread.id, Thread.created_at, Thread.seq)
-    _bury(connection, project, sa.select(*places).where(gone))
-    return connection.execute(sa.delete(Thread).where(gone)).rowcount
+    given = {"of_project": project, **(values or {})}
+    lock, places, delete = _delete_statements(which)
+    connection.rows(lock, given)
+    _bury(connection, places, given)
+    return connection.change(delete, given)
 
 
-def copy_thread(
-    connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+@lru_cache(maxsize=8)
+def _delete_statements(which: sa.ColumnElement[bool]) -> tuple[sa.Executable, ...]:
+    gone = sa.and_(Thread.project == sa.bindparam("of_project"), which)
+    lock = sa.select(Thread.seq).where(gone).order_by(Thread.seq).with_for_update()
+    places = sa.select(sa.literal(0), Thread.id, Thread.created_at, Thread.seq).where(gone)
+    return lock, _burial(places), sa.delete(Thread).where(gone)
+
+
+def copy_thread(connection: Connection, project: str, thread_id: str, body: dict[str, Any]) -> str:
     """Store a new thread with the same messages under new ids; return the thread object.
 
     A loaded CopyThread body may replace the metadata. Raises ApiError 404.
     """
-    original = find_thread(connection, project, thread_id)
-    values = {
-        "project": project,
-        "id": new_id("thread"),
-        "created_at": unix_now(),
-        "metadata": to_json(body.get("metadata", original["metadata"]) or {}),
-        "tool_resources": to_json(original["tool_resources"]),
-    }
-    row = connection.execute(_INSERT_THREAD, values).one()
-    messages = (
-        sa.select(*_COPY_COLUMNS)
-        .where(Message.thread_seq == find_thread_seq(connection, project, thread_id))
-        .order_by(Message.seq)
-        .execution_options(yield_per=_COPY_MESSAGES)
-    )
-    copied = connection.execute(messages)
-    for rows in copied.mappings().partitions():
-        fresh = [{**message, "thread_seq": row.seq, "id": new_id("msg")} for message in rows]
-        connection.execute(_INSERT_MESSAGES, fresh)
-    return thread_to_wire(row)
+    values = _key(project, thread_id) | {"new_id": new_id("thread"), "now": unix_now()}
+    values["new_metadata"] = to_json(body["metadata"] or {}) if "metadata" in body else None
+    rows = connection.rows(_COPY_THREAD, values)
+    if not rows:
+        _refuse_thread(thread_id)
+    batches = connection.batches(_COPIED_MESSAGES, _key(project, thread_id), _COPIED_AT_ONCE)
+    for batch in batches:
+        fresh = [dict(zip(_COPIED, message, strict=True)) for message in batch]
+        new = {"thread_seq": rows[0].seq}
+        connection.change_many(
+            _INSERT_MESSAGES, [{**message, **new, "id": new_id("msg")} for message in fresh]
+        )
+    return str(rows[0].wired)
 
 
 def insert_exported(
-    connection: sa.Connection, project: str, line: dict[str, Any], on_conflict: str
+    connection: Connection, project: str, line: dict[str, Any], on_conflict: str
 ) -> str:
     """Store a loaded ExportedThread with its ids and times.
 
     Return `imported`, `replaced`, `skipped`, or `refused` where the thread exists already.
     """
     thread = line["thread"]
-    this = sa.and_(Thread.project == project, Thread.id == thread["id"])
-    exists = connection.execute(sa.select(Thread.seq).where(this)).first() is not None
-    if exists and on_conflict != "replace":
+    seq = connection.value(_FIND_THREAD_SEQ, _key(project, thread["id"]))
+    if seq is not None and on_conflict != "replace":
         return "skipped" if on_conflict == "skip" else "refused"
-    if exists:
-        connection.execute(sa.delete(Thread).where(this))
+    if seq is not None:
+        connection.change(_DELETE_SEQ, {"seq": seq})
     values = {
         "project": project,
         "id": thread["id"],
@@ -157,10 +207,10 @@ def insert_exported(
         "metadata": to_json(thread["metadata"] or {}),
         "tool_resources": to_json(thread["tool_resources"] or {}),
     }
-    row = connection.execute(_INSERT_THREAD, values).one()
+    [row] = connection.rows(_INSERT_THREAD_SEQ, values)
     if messages := [_exported_values(row.seq, message) for message in line["messages"]]:
-        connection.execute(_INSERT_MESSAGES, messages)
-    return "replaced" if exists else "imported"
+        connection.change_many(_INSERT_MESSAGES, messages)
+    return "imported" if seq is None else "replaced"
 
 
 def _exported_values(thread_seq: int, message: dict[str, Any]) -> dict[str, Any]:
@@ -174,80 +224,78 @@ def _exported_values(thread_seq: int, message: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def find_thread_seq(connection: sa.Connection, project: str, thread_id: str) -> int:
+def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int:
     """Return the key that a thread's messages refer to. Raises ApiError 404."""
-    seq = connection.execute(_FIND_THREAD_SEQ, _key(project, thread_id)).scalar()
+    seq: int | None = connection.value(_FIND_THREAD_SEQ, _key(project, thread_id))
     return _refuse_thread(thread_id) if seq is None else seq
 
 
-def find_message(
-    connection: sa.Connection, project: str, thread_id: str, message_id: str
-) -> dict[str, Any]:
+def find_message(connection: Connection, project: str, thread_id: str, message_id: str) -> str:
     """Return the message object. Raises ApiError 404, also for a message of another thread."""
-    key = _message_key(connection, project, thread_id, message_id)
-    row = connection.execute(_FIND_MESSAGE, key).first()
-    return message_to_wire(row or _refuse_message(message_id), thread_id)
+    key = {**_key(project, thread_id), "of_id": message_id}
+    found: str = connection.value(_FIND_MESSAGE, key)
+    return found or _refuse_message(connection, key)
 
 
 def create_message(
-    connection: sa.Connection, project: str, thread_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    connection: Connection, project: str, thread_id: str, body: dict[str, Any]
+) -> str:
     """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
-    seq = connection.execute(_LOCK_THREAD_SEQ, _key(project, thread_id)).scalar()
-    if seq is None:
-        _refuse_thread(thread_id)
-    values = _message_values(seq, body, unix_now())
-    return message_to_wire(connection.execute(_INSERT_MESSAGE, values).one(), thread_id)
+    values = {**_key(project, thread_id), **_message_values(body, unix_now())}
+    added: str = connection.value(_APPEND_MESSAGE, values)
+    return added or _refuse_thread(thread_id)
 
 
 def modify_message(
-    connection: sa.Connection, project: str, thread_id: str, message_id: str, body: dict[str, Any]
-) -> dict[str, Any]:
+    connection: Connection, project: str, thread_id: str, message_id: str, body: dict[str, Any]
+) -> str:
     """Replace the metadata if the body gives it; return the message object. Raises ApiError 404."""
     if "metadata" not in body:
         return find_message(connection, project, thread_id, message_id)
-    key = _message_key(connection, project, thread_id, message_id)
-    change = _UPDATE_MESSAGE.values(metadata=to_json(body["metadata"] or {}))
-    row = connection.execute(change, key).first()
-    return message_to_wire(row or _refuse_message(message_id), thread_id)
+    key = {**_key(project, thread_id), "of_id": message_id}
+    values = {**key, "new_metadata": to_json(body["metadata"] or {})}
+    found: str = connection.value(_UPDATE_MESSAGE, values)
+    return found or _refuse_message(connection, key)
 
 
-def delete_message(
-    connection: sa.Connection, project: str, thread_id: str, message_id: str
-) -> None:
+def delete_message(connection: Connection, project: str, thread_id: str, message_id: str) -> None:
     """Delete a message. Raises ApiError 404."""
-    seq = find_thread_seq(connection, project, thread_id)
-    gone = sa.and_(Message.thread_seq == seq, Message.id == message_id)
-    places = (Message.thread_seq, Message.id, Message.created_at, Message.seq)
-    _bury(connection, project, sa.select(*places).where(gone))
-    if not connection.execute(sa.delete(Message).where(gone)).rowcount:
-        _refuse_message(message_id)
+    key = {**_key(project, thread_id), "of_id": message_id}
+    _bury(connection, _BURY_MESSAGE, key)
+    if not connection.change(_DELETE_MESSAGE, key):
+        _refuse_message(connection, key)
 
 
-def _bury(connection: sa.Connection, project: str, places: Selected) -> None:
-    """Keep the places of what is about to be deleted, and forget those that are too old."""
-    now = unix_now()
-    rows = places.add_columns(sa.literal(project), sa.literal(now, Tombstone.deleted_at.type))
+def _burial(places: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
+    """Return the statement that keeps the places of what is about to be deleted."""
+    rows = places.add_columns(
+        sa.bindparam("of_project", type_=sa.Text), sa.bindparam("now", type_=sa.BigInteger)
+    )
     names = ["thread_seq", "id", "created_at", "seq", "project", "deleted_at"]
     buried = insert(Tombstone).from_select(names, rows)
     moved = {name: buried.excluded[name] for name in ("created_at", "seq", "deleted_at")}
-    connection.execute(buried.on_conflict_do_update(index_elements=_TOMBSTONE_KEY, set_=moved))
-    too_old = Tombstone.deleted_at <= now - TOMBSTONE_SECONDS
-    connection.execute(sa.delete(Tombstone).where(too_old))
+    return buried.on_conflict_do_update(index_elements=_TOMBSTONE_KEY, set_=moved)
 
 
-def _key(project: str, id_: str) -> dict[str, str]:
-    return {"of_project": project, "of_id": id_}
+_BURY_MESSAGE = _burial(
+    sa.select(Message.thread_seq, Message.id, Message.created_at, Message.seq).where(_IS_MESSAGE)
+)
 
 
-def _message_key(
-    connection: sa.Connection, project: str, thread_id: str, message_id: str
-) -> dict[str, Any]:
-    return {"of_thread": find_thread_seq(connection, project, thread_id), "of_id": message_id}
+def _bury(connection: Connection, burial: sa.Executable, values: dict[str, Any]) -> None:
+    """Keep the places of what is about to be deleted, and forget those that are too old."""
+    now = unix_now()
+    connection.change(burial, {**values, "now": now})
+    connection.change(_FORGET, {"too_old": now - TOMBSTONE_SECONDS})
 
 
-def _refuse_message(message_id: str) -> NoReturn:
-    raise ApiError(404, f"No message found with id '{message_id}'.")
+def _key(project: str, thread_id: str) -> dict[str, Any]:
+    return {"of_project": project, "thread_id": thread_id}
+
+
+def _refuse_message(connection: Connection, key: dict[str, Any]) -> NoReturn:
+    find_thread_seq(connection, key["of_project"], key["thread_id"])
+    raise ApiError(404, f"No message found with id '{key['of_id']}'.")
 
 
 def _refuse_thread(thread_id: str) -> NoReturn:
@@ -266,10 +314,9 @@ def _resources(given: dict[str, Any] | None) -> dict[str, Any]:
     return resources
 
 
-def _message_values(thread_seq: int, message: dict[str, Any], now: int) -> dict[str, Any]:
+def _message_values(message: dict[str, Any], now: int) -> dict[str, Any]:
     """Return the column values of a loaded CreateMessage body."""
     return {
-        "thread_seq": thread_seq,
         "id": new_id("msg"),
         "created_at": now,
         "assistant_id": None,

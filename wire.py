@@ -1,67 +1,77 @@
-"""What goes out: one function per object, keys in wire order, and the one JSON answer.
+"""What goes out: one template per object, keys in wire order, filled in by the database.
 
-Columns that hold JSON text are passed through as they are stored, never decoded on the way out.
+A row leaves the database as the JSON text of its object: no driver call, Python object or encoder
+a column. A list is one row, its objects a line each, for compact JSON holds no line break. Columns
+that hold JSON are passed through as they are stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 from flask import Response
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from models import Message, Thread
 
-THREAD_COLUMNS = (
-    Thread.id,
-    Thread.created_at,
-    Thread.metadata_.label("metadata_"),
-    Thread.tool_resources,
+_THREAD = '{"id":"%s","object":"thread","created_at":%s,"metadata":%s,"tool_resources":%s}'
+_MESSAGE = (
+    '{"id":"%s","object":"thread.message","created_at":%s,"assistant_id":%s,"thread_id":"%s",'
+    '"run_id":%s,"status":"%s","incomplete_details":%s,"completed_at":%s,"incomplete_at":%s,'
+    '"role":"%s","content":%s,"attachments":%s,"metadata":%s}'
 )
-MESSAGE_COLUMNS = (
+
+
+class json_string(FunctionElement[str]):
+    """A text column as a JSON string; NULL as null."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(json_string)
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_quote({compiler.process(element.clauses, **options)})"
+
+
+@compiles(json_string, "postgresql")
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    return f"coalesce(to_json({compiler.process(element.clauses, **options)})::text, 'null')"
+
+
+def _or_null(column: Any) -> sa.ColumnElement[str]:
+    return sa.func.coalesce(sa.cast(column, sa.Text), "null")
+
+
+THREAD = sa.func.format(
+    _THREAD, Thread.id, Thread.created_at, Thread.metadata_, Thread.tool_resources
+)
+"""A thread object (key order as recorded 2025-10)."""
+
+MESSAGE = sa.func.format(
+    _MESSAGE,
     Message.id,
     Message.created_at,
-    Message.assistant_id,
-    Message.run_id,
+    json_string(Message.assistant_id),
+    sa.bindparam("thread_id", type_=sa.Text),
+    json_string(Message.run_id),
     Message.status,
-    Message.incomplete_details,
-    Message.completed_at,
-    Message.incomplete_at,
+    _or_null(Message.incomplete_details),
+    _or_null(Message.completed_at),
+    _or_null(Message.incomplete_at),
     Message.role,
     Message.content,
     Message.attachments,
-    Message.metadata_.label("metadata_"),
+    Message.metadata_,
 )
+"""A message object of the thread :thread_id (key order: wire reference, decision 1)."""
 
 
-def thread_to_wire(row: Any) -> dict[str, Any]:
-    """Return a thread object (key order as recorded 2025-10) from a row of THREAD_COLUMNS."""
-    return {
-        "id": row.id,
-        "object": "thread",
-        "created_at": row.created_at,
-        "metadata": orjson.Fragment(row.metadata_),
-        "tool_resources": orjson.Fragment(row.tool_resources),
-    }
-
-
-def message_to_wire(row: Any, thread_id: str) -> dict[str, Any]:
-    """Return a message object (key order: wire reference, decision 1) from MESSAGE_COLUMNS."""
-    return {
-        "id": row.id,
-        "object": "thread.message",
-        "created_at": row.created_at,
-        "assistant_id": row.assistant_id,
-        "thread_id": thread_id,
-        "run_id": row.run_id,
-        "status": row.status,
-        "incomplete_details": row.incomplete_details and orjson.Fragment(row.incomplete_details),
-        "completed_at": row.completed_at,
-        "incomplete_at": row.incomplete_at,
-        "role": row.role,
-        "content": orjson.Fragment(row.content),
-        "attachments": orjson.Fragment(row.attachments),
-        "metadata": orjson.Fragment(row.metadata_),
-    }
+def id_of(wired: str) -> str:
+    """Return the id of a thread or message object, which is its first value."""
+    return wired.split('"', 4)[3]
 
 
 def deleted_to_wire(id_: str, kind: str) -> dict[str, Any]:
@@ -69,15 +79,13 @@ def deleted_to_wire(id_: str, kind: str) -> dict[str, Any]:
     return {"id": id_, "object": f"{kind}.deleted", "deleted": True}
 
 
-def list_to_wire(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+def list_to_wire(objects: Sequence[str], has_more: bool) -> str:
     """Return a list object; an empty one has null ids (recorded 2024-04, unlike the spec)."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": has_more,
-    }
+    ends = [f'"{id_of(wired)}"' for wired in (objects[0], objects[-1])] if objects else ["null"] * 2
+    return (
+        f'{{"object":"list","data":[{",".join(objects)}],"first_id":{ends[0]},'
+        f'"last_id":{ends[1]},"has_more":{"true" if has_more else "false"}}}'
+    )
 
 
 def to_json(value: Any) -> str:
@@ -85,6 +93,7 @@ def to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def answer(value: Mapping[str, Any]) -> Response:
-    """Serialise an object into a 200 response."""
-    return Response(orjson.dumps(value), content_type="application/json")
+def answer(value: str | Mapping[str, Any]) -> Response:
+    """Put an object, or the JSON text of one, into a 200 response."""
+    data = value.encode() if isinstance(value, str) else orjson.dumps(value)
+    return Response(data, content_type="application/json")

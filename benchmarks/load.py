@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,8 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         for tasks in Path(f"/proc/{one}/task").iterdir():
-            found += map(int, (tasks / "children").read_text().split())
+            with suppress(FileNotFoundError):  # a thread may end at any moment
+                found += map(int, (tasks / "children").read_text().split())
     return found
 
 

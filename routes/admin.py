@@ -33,7 +33,7 @@ from body import read_query
 from errors import ApiError, first_fault
 from models import Thread
 from routes.threads import check_thread_id
-from wire import answer, list_to_wire, message_to_wire, thread_to_wire
+from wire import answer, id_of, list_to_wire
 
 bp = Blueprint("admin", __name__)
 _csrf = CSRFProtect()
@@ -113,7 +113,7 @@ def threads() -> Answer:
 @bp.get("/threads.json")
 def threads_json() -> Response:
     page, _ = pages.read_threads(project(), read_query(_BROWSE))
-    return answer(list_to_wire([thread_to_wire(row) for row in page.rows], page.has_more))
+    return answer(list_to_wire(page.objects, page.has_more))
 
 
 @bp.get("/threads/export")
@@ -150,7 +150,7 @@ def thread(thread_id: str) -> str:
     query = read_query(_MESSAGES)
     found, told, page = pages.read_thread(project(), thread_id, query)
     earlier, later = pages.neighbours(query, page)
-    shown = pages.plain(chain([found], (message_to_wire(row, thread_id) for row in page.rows)))
+    shown = pages.plain([found, *page.objects])
     return render_template(
         "thread.html", thread=shown[0], messages=shown[1:], told=told, earlier=earlier, later=later
     )
@@ -160,8 +160,8 @@ def thread(thread_id: str) -> str:
 def thread_json(thread_id: str) -> Response:
     check_thread_id(thread_id)
     found, _, page = pages.read_thread(project(), thread_id, read_query(_MESSAGES))
-    messages = [message_to_wire(row, thread_id) for row in page.rows]
-    return answer({"thread": found, "messages": list_to_wire(messages, page.has_more)})
+    messages = list_to_wire(page.objects, page.has_more)
+    return answer(f'{{"thread":{found},"messages":{messages}}}')
 
 
 @bp.get("/threads/<thread_id>/export")
@@ -197,8 +197,8 @@ def add_message(thread_id: str) -> Answer:
     if form.faults:
         return render_template("message.html", thread_id=thread_id, form=form), 400
     with database.write() as connection:
-        added = store.create_message(connection, project(), thread_id, form.body)["id"]
-    return _done("Message added.", _permalink(thread_id, added))
+        added = store.create_message(connection, project(), thread_id, form.body)
+    return _done("Message added.", _permalink(thread_id, id_of(added)))
 
 
 @bp.post("/threads/<thread_id>/copy")
@@ -206,15 +206,15 @@ def copy(thread_id: str) -> AnyResponse:
     check_thread_id(thread_id)
     with database.write() as connection:
         copied = store.copy_thread(connection, project(), thread_id, {})
-    return _done("This is the copy.", url_for(".thread", thread_id=copied["id"]))
+    return _done("This is the copy.", url_for(".thread", thread_id=id_of(copied)))
 
 
 @bp.get("/threads/<thread_id>/messages/<message_id>/delete")
 def confirm_delete_message(thread_id: str, message_id: str) -> str:
     _check_message_id(thread_id, message_id)
-    with database.snapshot() as connection:
-        message = store.find_message(connection, project(), thread_id, message_id)
-    [message] = pages.plain([message])
+    with database.read() as connection:
+        found = store.find_message(connection, project(), thread_id, message_id)
+    [message] = pages.plain([found])
     return render_template("confirm_message.html", thread_id=thread_id, message=message)
 
 
@@ -269,13 +269,13 @@ def _find(thread_id: str) -> dict[str, Any]:
     check_thread_id(thread_id)
     with database.read() as connection:
         [found] = pages.plain([store.find_thread(connection, project(), thread_id)])
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _create(body: dict[str, Any], message: str) -> AnyResponse:
     with database.write() as connection:
         created = store.create_thread(connection, project(), body)
-    return _done(message, url_for(".thread", thread_id=created["id"]))
+    return _done(message, url_for(".thread", thread_id=id_of(created)))
 
 
 def _done(message: str, address: str) -> AnyResponse:

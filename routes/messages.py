@@ -10,7 +10,7 @@ from access import check_id, project
 from body import read_body, read_query
 from idempotency import write_once
 from routes.threads import check_thread_id
-from wire import answer, deleted_to_wire, list_to_wire, message_to_wire
+from wire import answer, deleted_to_wire, list_to_wire
 
 bp = Blueprint("messages", __name__)
 _CREATE = schemas.CreateMessage()
@@ -23,7 +23,7 @@ def create(thread_id: str) -> Response:
     check_thread_id(thread_id)
     body = read_body(_CREATE)
     return write_once(
-        lambda connection: store.create_message(connection, project(), thread_id, body)
+        lambda connection: store.create_message(connection, project(), thread_id, body), alone=True
     )
 
 
@@ -32,16 +32,14 @@ def list_messages(thread_id: str) -> Response:
     check_thread_id(thread_id)
     query = read_query(_LIST)
     with database.snapshot() as connection:
-        seq = store.find_thread_seq(connection, project(), thread_id)
-        page = listing.list_messages(connection, project(), seq, query)
-    messages = [message_to_wire(row, thread_id) for row in page.rows]
-    return answer(list_to_wire(messages, page.has_more))
+        page = listing.list_messages(connection, project(), thread_id, query)
+    return answer(list_to_wire(page.objects, page.has_more))
 
 
 @bp.get("/<thread_id>/messages/<message_id>")
 def retrieve(thread_id: str, message_id: str) -> Response:
     _check_ids(thread_id, message_id)
-    with database.snapshot() as connection:
+    with database.read() as connection:
         return answer(store.find_message(connection, project(), thread_id, message_id))
 
 
@@ -50,7 +48,8 @@ def modify(thread_id: str, message_id: str) -> Response:
     _check_ids(thread_id, message_id)
     body = read_body(_MODIFY)
     return write_once(
-        lambda connection: store.modify_message(connection, project(), thread_id, message_id, body)
+        lambda connection: store.modify_message(connection, project(), thread_id, message_id, body),
+        alone=True,
     )
 
 

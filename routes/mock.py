@@ -180,11 +180,11 @@ def reset() -> Response:
     _refuse_on_a_file()
     copies = _mock().snapshots
     if "seed" in copies:
-        database.restore_snapshot(copies["seed"])
+        database.the_file().restore_snapshot(copies["seed"])
     else:
         _wipe()
         exchange.load_seed(current_app.config["SEED"])
-        copies["seed"] = database.take_snapshot()
+        copies["seed"] = database.the_file().take_snapshot()
     return answer({"object": "mock.reset"})
 
 
@@ -203,7 +203,7 @@ def seed() -> Response:
 
 @bp.post("/snapshot")
 def snapshot() -> Response:
-    _mock().snapshots["snapshot"] = database.take_snapshot()
+    _mock().snapshots["snapshot"] = database.the_file().take_snapshot()
     return answer({"object": "mock.snapshot"})
 
 
@@ -213,7 +213,7 @@ def restore() -> Response:
     copy = _mock().snapshots.get("snapshot")
     if copy is None:
         raise ApiError(400, "There is no snapshot: POST /_mock/snapshot first.", code="no_snapshot")
-    database.restore_snapshot(copy)
+    database.the_file().restore_snapshot(copy)
     return answer({"object": "mock.restore"})
 
 
@@ -284,12 +284,12 @@ def set_clock() -> Response:
 def _wipe() -> None:
     with database.write() as connection:
         for table in (Thread, Tombstone, StoredAnswer):
-            connection.execute(sa.delete(table))
+            connection.change(sa.delete(table))
 
 
 def _refuse_on_a_file() -> None:
     """Let no test suite that is aimed at the wrong port change a database that is kept."""
-    database.require_copies()
+    database.the_file()
     if current_app.config["MOCK"] != "on" and not database.is_memory(current_app):
         message = (
             "This server keeps its database in a file, so nothing was changed. Start it with "

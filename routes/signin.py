@@ -73,11 +73,12 @@ def sign_out() -> Response:
 def _seconds_to_wait(address: str) -> int:
     """Return how long an address must wait: nothing at first, then twice as long each time."""
     with database.read() as connection:
-        row = connection.execute(_FAILURES, {"of_address": address}).first()
-    if row is None or row.failures < FREE_TRIES or row.last_at > unix_now():
+        rows = connection.rows(_FAILURES, {"of_address": address})
+    failures, last_at = rows[0] if rows else (0, 0)
+    if failures < FREE_TRIES or last_at > unix_now():
         return 0  # a clock that was set back must lock nobody out
-    wait: int = min(2 ** (row.failures - FREE_TRIES + 1), _LONGEST_WAIT_SECONDS)
-    return max(0, int(row.last_at) + wait - unix_now())
+    wait: int = min(2 ** (failures - FREE_TRIES + 1), _LONGEST_WAIT_SECONDS)
+    return max(0, int(last_at) + wait - unix_now())
 
 
 _IS_ADDRESS = FailedSignIn.address == sa.bindparam("of_address")
@@ -88,12 +89,12 @@ def _note_failure(address: str) -> None:
     now = unix_now()
     with database.write() as connection:
         old = FailedSignIn.last_at <= now - FORGOTTEN_SECONDS
-        connection.execute(sa.delete(FailedSignIn).where(old))
+        connection.change(sa.delete(FailedSignIn).where(old))
         first = insert(FailedSignIn).values(address=address, failures=1, last_at=now)
         again = {"failures": FailedSignIn.failures + 1, "last_at": now}
-        connection.execute(first.on_conflict_do_update(index_elements=["address"], set_=again))
+        connection.change(first.on_conflict_do_update(index_elements=["address"], set_=again))
 
 
 def _forget_failures(address: str) -> None:
     with database.write() as connection:
-        connection.execute(sa.delete(FailedSignIn).where(_IS_ADDRESS), {"of_address": address})
+        connection.change(sa.delete(FailedSignIn).where(_IS_ADDRESS), {"of_address": address})

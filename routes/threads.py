@@ -10,7 +10,7 @@ import store
 from access import check_id, project
 from body import read_body, read_query
 from idempotency import write_once
-from wire import answer, deleted_to_wire, list_to_wire, thread_to_wire
+from wire import answer, deleted_to_wire, list_to_wire
 
 bp = Blueprint("threads", __name__)
 _CREATE = schemas.CreateThread()
@@ -22,7 +22,8 @@ _MODIFY = schemas.ModifyThread()
 @bp.post("")
 def create() -> Response:
     body = read_body(_CREATE)
-    return write_once(lambda connection: store.create_thread(connection, project(), body))
+    alone = not body.get("messages")
+    return write_once(lambda connection: store.create_thread(connection, project(), body), alone)
 
 
 @bp.get("")
@@ -30,7 +31,7 @@ def list_threads() -> Response:
     query = read_query(_LIST)
     with database.snapshot() as connection:
         page = listing.list_threads(connection, project(), query)
-    return answer(list_to_wire([thread_to_wire(row) for row in page.rows], page.has_more))
+    return answer(list_to_wire(page.objects, page.has_more))
 
 
 @bp.get("/<thread_id>")
@@ -45,7 +46,7 @@ def modify(thread_id: str) -> Response:
     check_thread_id(thread_id)
     body = read_body(_MODIFY)
     return write_once(
-        lambda connection: store.modify_thread(connection, project(), thread_id, body)
+        lambda connection: store.modify_thread(connection, project(), thread_id, body), alone=True
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import clusters
 import pytest
+import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
@@ -129,6 +130,17 @@ def app(database_url: str) -> Iterator[Flask]:
 def client(app: Flask) -> FlaskClient:
     app.config["PROPAGATE_EXCEPTIONS"] = False
     return app.test_client()
+
+
+@pytest.fixture
+def asked(app: Flask) -> list[str]:
+    """Every statement that SQLite is asked from now on, with its values."""
+    statements: list[str] = []
+    with app.app_context():
+        engine = db.engine
+    engine.dispose()
+    sa.event.listen(engine, "connect", lambda raw, _: raw.set_trace_callback(statements.append))
+    return statements
 
 
 class Answer(NamedTuple):

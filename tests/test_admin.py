@@ -113,7 +113,7 @@ def test_a_count_stops_at_a_thousand(
     with app.app_context(), database.write() as connection:
         copied = [c.name for c in models.Message.__table__.c if c.name not in ("seq", "id")]
         columns = ", ".join(copied)
-        connection.execute(
+        connection.change(
             sa.text(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
                 f" INSERT INTO messages (id, {columns}) SELECT 'msg_' || i, {columns}"
@@ -272,7 +272,7 @@ def test_every_kind_of_part_is_shown(client: FlaskClient, app: Flask) -> None:
         "run_id": "run_7",
     }
     with app.app_context(), database.write() as connection:
-        connection.execute(sa.update(models.Message).values(values))
+        connection.change(sa.update(models.Message).values(values))
     page = client.get(f"/admin/threads/{thread_id}").text
     for piece in (
         "file-cited",

@@ -285,7 +285,7 @@ def test_content_of_any_text_is_stored_identical(
     assert client.post("/v1/threads", data=data, content_type=JSON).status_code == 200
     newest = sa.select(Message.content).order_by(Message.seq.desc()).limit(1)
     with app.app_context(), database.read() as connection:
-        (part,) = json.loads(connection.execute(newest).scalar_one())
+        (part,) = json.loads(connection.value(newest))
     assert part["text"]["value"] == text
 
 

@@ -43,7 +43,7 @@ def test_parallel_creates_store_every_thread_with_all_its_messages_in_order(
     rows = sa.select(Thread.id, Message.content).outerjoin(Message).order_by(Message.seq)
     with app.app_context(), database.read() as connection:
         found: dict[str, list[str]] = {}
-        for thread_id, content in connection.execute(rows):
+        for thread_id, content in connection.rows(rows):
             found.setdefault(thread_id, []).append(content)
     assert found.keys() == acknowledged.keys()
     for thread_id, contents in found.items():

@@ -79,13 +79,13 @@ def test_a_connection_has_the_safe_setting_by_default(
     app = create_app({"DATABASE_URL": database_url})
     with app.app_context():
         with database.read() as connection:
-            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+            assert connection.value(f"PRAGMA {pragma}") == value
         db.engine.dispose()
 
 
 def test_normal_durability_syncs_at_checkpoints_only(app: Any) -> None:
     with app.app_context(), database.read() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.value("PRAGMA synchronous") == 1
 
 
 def test_only_the_owner_can_read_the_files(serve: Callable[..., Any], tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import re
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from marshmallow import ValidationError
 from werkzeug.exceptions import default_exceptions
 from werkzeug.test import TestResponse
 
+import database
 from errors import PARAM, ApiError, Fault
 
 SECRET = "the cause, with /etc/passwd in it"
@@ -74,11 +74,9 @@ def test_an_unforeseen_failure_is_500_and_hides_its_cause(
 
 
 def test_a_failing_database_hides_its_cause(app: Flask, client: FlaskClient) -> None:
-    with app.app_context():
-        engine = app.extensions["write_engine"]
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP TABLE messages"))
-            connection.execute(sa.text("DROP TABLE threads"))
+    with app.app_context(), database.write() as connection:
+        connection.change("DROP TABLE messages")
+        connection.change("DROP TABLE threads")
     answer = client.post("/v1/threads")
     assert answer.status_code == 500
     assert envelope(answer)["type"] == "server_error"

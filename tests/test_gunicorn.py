@@ -216,7 +216,7 @@ def test_a_termination_under_load_leaves_no_stored_thread_unanswered(
     assert {type(error) for error in load.failed} <= {APIConnectionError}
     count = "SELECT count(*) FROM threads"
     with app.app_context(), database.read() as connection:
-        assert connection.exec_driver_sql(count).scalar() == len(load.created)
+        assert connection.value(count) == len(load.created)
 
 
 def test_a_termination_waits_for_requests_in_flight(serve: Callable[..., Any]) -> None:

@@ -15,7 +15,6 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import database
-import sqlite
 from app import create_app
 from models import db
 
@@ -148,7 +147,7 @@ def test_a_404_of_the_transaction_is_not_stored(
 def test_a_503_is_not_stored(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "QUEUE_SECONDS", 0.05)
+    monkeypatch.setattr(database, "QUEUE_SECONDS", 0.05)
     with app.app_context(), database.write(), ThreadPoolExecutor() as pool:
         busy = pool.submit(post, client, "/threads", {}).result()
     assert busy.status_code == 503

@@ -168,7 +168,7 @@ def test_places_too_old_are_forgotten_by_the_next_delete(
     monkeypatch.setattr(store, "unix_now", lambda: later)
     client.delete(f"/v1/threads/{second}")
     with app.app_context(), listing.database.read() as connection:
-        kept = connection.execute(sa.text("SELECT id FROM tombstones")).scalars().all()
+        kept = [row.id for row in connection.rows("SELECT id FROM tombstones")]
     assert kept == [second]
 
 
@@ -201,7 +201,7 @@ def test_run_id_keeps_the_messages_of_one_run(app: Flask, client: FlaskClient) -
     added = add(client, address, 4)
     with app.app_context(), listing.database.write() as connection:
         change = sa.text("UPDATE messages SET run_id = 'run_1' WHERE id IN (:a, :b)")
-        connection.execute(change, {"a": added[0], "b": added[2]})
+        connection.change(change, {"a": added[0], "b": added[2]})
     assert ids(client, address, run_id="run_1") == [added[2], added[0]]
     assert ids(client, address, run_id="run_1", after=added[2]) == [added[0]]
     assert ids(client, address, run_id="run_2") == []
@@ -283,7 +283,7 @@ def dated(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("created_after=300", ""),
         ("created_before=300", "10"),
         ("created_before=0", ""),
-        ("created_before=9007199254740991", "210"),
+        ("created_before=253402300799", "210"),
         ("created_after=100&created_before=300", "1"),
         ("created_after=200&created_before=200", ""),
         ("created_after=100&order=asc&limit=1", "1"),
@@ -609,7 +609,7 @@ def test_cursor_of_another_threads_message_is_unknown(client: FlaskClient) -> No
             "created_before=9007199254740992",
             "created_before",
             "integer_above_max_value",
-            _integer("created_before", "above maximum", "<=", 2**53 - 1, 2**53),
+            _integer("created_before", "above maximum", "<=", 253402300799, 2**53),
         ),
         (
             "q=",
@@ -693,27 +693,18 @@ def test_list_walks_an_index_and_never_a_whole_table(
 
 
 @pytest.fixture
-def explained(app: Flask) -> Callable[[], list[str]]:
+def explained(app: Flask, asked: list[str]) -> Callable[[], list[str]]:
     """Return a function that gives the query plan of every SELECT since it was last called."""
-    with app.app_context():
-        engine = listing.database.db.engine
-    seen: list[tuple[str, Any]] = []
-
-    def note(connection: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            seen.append((statement, values))
-
-    sa.event.listen(engine, "before_cursor_execute", note)
 
     def plans() -> list[str]:
-        taken = seen[:]
+        selects = [statement for statement in asked if statement.startswith("SELECT")]
         with app.app_context(), listing.database.read() as connection:
             steps = [
                 row[3]
-                for statement, values in taken
-                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                for statement in selects
+                for row in connection.raw.execute(f"EXPLAIN QUERY PLAN {statement}")
             ]
-        seen.clear()
+        asked.clear()
         return steps
 
     return plans

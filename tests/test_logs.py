@@ -249,7 +249,7 @@ def test_a_server_that_can_serve_is_ready(client: FlaskClient) -> None:
 
 def test_readiness_needs_the_schema(client: FlaskClient, app: Flask) -> None:
     with app.app_context(), database.write() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        connection.change("UPDATE alembic_version SET version_num = '0001'")
     assert checks(client) == (503, ["schema"])
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from openai import APIStatusError
@@ -490,4 +489,4 @@ def test_append_and_thread_delete_at_one_moment_leave_no_orphan(
 
 def _count_of_messages(app: Flask) -> int:
     with app.app_context(), database.read() as connection:
-        return int(connection.execute(sa.text("SELECT count(*) FROM messages")).scalar_one())
+        return int(connection.value("SELECT count(*) FROM messages"))

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 import database
 from config import ROOT
-from models import SCHEMA_REVISION, Base
+from models import SCHEMA_REVISION, Base, db
 
 FLASK = [sys.executable, "-m", "flask", "--app", "commands", "db", "upgrade", "--directory"]
 RECREATE = 'with op.batch_alter_table("threads", recreate="always") as table:\n        pass'
@@ -50,17 +50,16 @@ def upgrade(tmp_path: Path, database_url: str) -> Callable[[str], int]:
 
 def rows_of(app: Flask, table: str) -> int:
     with app.app_context(), database.read() as connection:
-        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+        return int(connection.value(f"SELECT count(*) FROM {table}"))
 
 
 def revision_of(app: Flask) -> str:
     with app.app_context(), database.read() as connection:
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-        return str(found.scalar_one())
+        return str(connection.value("SELECT version_num FROM alembic_version"))
 
 
 def test_an_upgraded_database_is_what_the_models_say(app: Flask) -> None:
-    with app.app_context(), database.read() as connection:
+    with app.app_context(), db.engine.connect() as connection:
         # The tables behind the full-text search are SQLite's own.
         options = {"include_name": lambda name, *_: not (name or "").startswith("message_text")}
         context = MigrationContext.configure(connection, opts=options)
@@ -102,7 +101,7 @@ def test_a_database_of_a_newer_version_is_refused_with_one_line(
     app: Flask, database_url: str, tmp_path: Path
 ) -> None:
     with app.app_context(), database.write() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.change("UPDATE alembic_version SET version_num = '9999'")
     lines = refusal(tmp_path / "log", DATABASE_URL=database_url)
     assert lines == [f"The database has schema 9999; this version knows {SCHEMA_REVISION}: update."]
     assert revision_of(app) == "9999"

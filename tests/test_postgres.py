@@ -30,6 +30,7 @@ from app import create_app
 from config import ROOT
 from errors import ApiError
 from models import DEFAULT_PROJECT, db
+from wire import id_of
 
 CLIENTS = 16
 RESTARTS = 5
@@ -70,7 +71,7 @@ def sdks(two: list[Server]) -> Iterator[list[OpenAI]]:
 
 def new_thread(app: Flask) -> str:
     with app.app_context(), database.write() as connection:
-        return str(store.create_thread(connection, DEFAULT_PROJECT, {})["id"])
+        return id_of(store.create_thread(connection, DEFAULT_PROJECT, {}))
 
 
 def append(app: Flask, thread_id: str, text: str, pause: float = 0) -> None:
@@ -209,7 +210,7 @@ def test_an_error_before_the_commit_says_whether_to_try_again(
 ) -> None:
     fail = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$"
     with app.app_context(), pytest.raises(ApiError) as caught, database.write() as connection:
-        connection.exec_driver_sql(fail)
+        connection.change(fail)
     assert (caught.value.code, caught.value.error_code) == (status, code)
     assert caught.value.extra_headers == dict([header])
 
@@ -220,13 +221,13 @@ def test_a_connection_lost_at_the_commit_leaves_its_outcome_open(
 ) -> None:
     def terminate(pid: int) -> None:
         with database.write() as other:
-            other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+            other.value(f"SELECT pg_terminate_backend({pid}, 5000)")
 
     def lose() -> None:
         with database.write() as connection:
-            terminate(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            terminate(connection.value("SELECT pg_backend_pid()"))
             if not at_commit:
-                connection.exec_driver_sql("SELECT 1")
+                connection.value("SELECT 1")
 
     with app.app_context(), pytest.raises(ApiError) as caught:
         lose()
@@ -238,7 +239,7 @@ def test_a_connection_lost_at_the_commit_leaves_its_outcome_open(
 def test_a_write_that_waits_too_long_for_a_row_is_refused_as_busy(app: Flask) -> None:
     thread_id = new_thread(app)
     with app.app_context(), database.write() as connection, ThreadPoolExecutor() as pool:
-        connection.exec_driver_sql("SELECT 1 FROM threads FOR UPDATE")
+        connection.rows("SELECT 1 AS one FROM threads FOR UPDATE")
         address = f"/threads/{thread_id}/messages"
         body = {"role": "user", "content": "x"}
         answer = pool.submit(lambda: app.test_client().post(address, json=body)).result()
@@ -249,7 +250,7 @@ def test_a_search_that_takes_too_long_is_refused(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = "SELECT count(*) FROM (SELECT pg_sleep(5), :q, :most) AS found"
-    monkeypatch.setattr(postgres, "SEARCHES", postgres.SEARCHES | {"count": slow})
+    monkeypatch.setitem(postgres.SEARCHES, "count", slow)
     monkeypatch.setattr(listing, "SEARCH_SECONDS", 0.05)
     answer = app.test_client().get("/threads?q=x")
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "search_too_broad")
@@ -309,7 +310,8 @@ def test_the_schema_goes_down_and_up_again(app: Flask) -> None:
 
 
 def test_without_psycopg_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
+    monkeypatch.delitem(sys.modules, "postgres")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SystemExit, match=r"^PostgreSQL needs psycopg: .*requirements-postgres"):
         commands.create_app({"DATABASE_URL": "postgresql+psycopg://host/name"})
 

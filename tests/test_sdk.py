@@ -54,8 +54,8 @@ def documented(
     server, app = stored
     row = {"project": DEFAULT_PROJECT, "id": "thread_abc123", "created_at": 1}
     with app.app_context(), database.write() as connection:
-        connection.execute(sa.delete(Thread))
-        connection.execute(sa.insert(Thread).values(**row, metadata_="{}", tool_resources="{}"))
+        connection.change(sa.delete(Thread))
+        connection.change(sa.insert(Thread), row | {"metadata": "{}", "tool_resources": "{}"})
 
     def run(name: str, prefix: str) -> dict[str, Any]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.root_url + prefix)
@@ -73,8 +73,8 @@ def test_the_documented_create_runs_verbatim(documented: Any, stored: Stored, pr
     thread = documented("create", prefix)["thread"]
     statement = sa.select(Message.attachments).join(Thread).where(Thread.id == thread.id)
     with stored[1].app_context(), database.read() as connection:
-        attachments = connection.execute(statement).scalars().all()
-    assert attachments == ['[{"file_id":"file-abc123","tools":[{"type":"code_interpreter"}]}]']
+        attachments = connection.value(statement)
+    assert attachments == '[{"file_id":"file-abc123","tools":[{"type":"code_interpreter"}]}]'
 
 
 @PREFIXES

@@ -152,7 +152,7 @@ def test_a_worker_that_finds_another_schema_stops_the_server(
     with serve(DATABASE_URL=database_url) as server:
         with app.app_context(), database.write() as connection:
             statement = f"UPDATE alembic_version SET version_num = '{revision}'"
-            connection.exec_driver_sql(statement)
+            connection.change(statement)
         for worker in server.workers():
             os.kill(worker, signal.SIGKILL)
         assert server.process.wait(timeout=30) == 4

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 import database
 import store
 from models import Message, Thread
-from wire import MESSAGE_COLUMNS, message_to_wire, to_json
+from wire import MESSAGE, id_of
 
 PREFIXES = ["", "/v1"]
 HELLO = {"role": "user", "content": "hello"}
@@ -31,15 +31,15 @@ def create(client: FlaskClient, **body: Any) -> dict[str, Any]:
 
 
 def stored_messages(app: Flask, thread_id: str) -> list[dict[str, Any]]:
-    of_thread = sa.select(*MESSAGE_COLUMNS).join(Thread).where(Thread.id == thread_id)
+    of_thread = sa.select(MESSAGE.label("wired")).join(Thread).where(Thread.id == thread_id)
     with app.app_context(), database.read() as connection:
-        rows = connection.execute(of_thread.order_by(Message.seq)).all()
-    return [json.loads(to_json(message_to_wire(row, thread_id))) for row in rows]
+        rows = connection.rows(of_thread.order_by(Message.seq), {"thread_id": thread_id})
+    return [json.loads(row.wired) for row in rows]
 
 
 def stored_count(app: Flask, table: type[Thread] | type[Message]) -> int:
     with app.app_context(), database.read() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        return connection.value(sa.select(sa.func.count()).select_from(table))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -288,7 +288,7 @@ def test_a_thread_and_its_messages_are_stored_together_or_not_at_all(
     client: FlaskClient, app: Flask, engine: str
 ) -> None:
     with app.app_context(), database.write() as connection:
-        connection.exec_driver_sql(REFUSE_MESSAGES[engine])
+        connection.change(REFUSE_MESSAGES[engine])
     assert client.post("/v1/threads", json={"messages": [HELLO]}).status_code == 500
     assert stored_count(app, Thread) == 0
 
@@ -521,8 +521,8 @@ def test_modify_refuses_the_id_before_it_reads_the_body(client: FlaskClient) -> 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_a_thread_of_another_project_is_404(client: FlaskClient, app: Flask, method: str) -> None:
     with app.app_context(), database.write() as connection:
-        thread = store.create_thread(connection, "other", {})
-    answer = client.open(f"/v1/threads/{thread['id']}", method=method)
+        thread_id = id_of(store.create_thread(connection, "other", {}))
+    answer = client.open(f"/v1/threads/{thread_id}", method=method)
     assert answer.status_code == 404
-    assert answer.json["error"]["message"] == NO_THREAD.format(thread["id"])
+    assert answer.json["error"]["message"] == NO_THREAD.format(thread_id)
     assert stored_count(app, Thread) == 1

@@ -3,7 +3,6 @@
 import json
 import re
 
-import orjson
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
@@ -11,7 +10,7 @@ from flask.testing import FlaskClient
 import database
 import schemas
 from models import Message
-from wire import MESSAGE_COLUMNS, message_to_wire
+from wire import MESSAGE
 
 MESSAGE_KEYS = [
     "id",
@@ -50,8 +49,7 @@ def test_an_error_has_the_fields_of_its_schema_in_order(client: FlaskClient) -> 
 def test_a_message_has_the_recorded_key_order(client: FlaskClient, app: Flask) -> None:
     client.post("/v1/threads", json={"messages": [{"role": "user", "content": "x"}]})
     with app.app_context(), database.read() as connection:
-        row = connection.execute(sa.select(*MESSAGE_COLUMNS)).one()
-    message = json.loads(orjson.dumps(message_to_wire(row, "thread_a")))
+        message = json.loads(connection.value(sa.select(MESSAGE), {"thread_id": "thread_a"}))
     assert list(message) == MESSAGE_KEYS
 
 
@@ -61,9 +59,8 @@ def test_incomplete_details_of_a_message_are_passed_through(
     client.post("/v1/threads", json={"messages": [{"role": "user", "content": "x"}]})
     with app.app_context(), database.write() as connection:
         details = {"status": "incomplete", "incomplete_details": '{"reason":"max_tokens"}'}
-        connection.execute(sa.update(Message).values(details))
-        row = connection.execute(sa.select(*MESSAGE_COLUMNS)).one()
-    message = json.loads(orjson.dumps(message_to_wire(row, "thread_a")))
+        connection.change(sa.update(Message).values(details))
+        message = json.loads(connection.value(sa.select(MESSAGE), {"thread_id": "thread_a"}))
     assert message["incomplete_details"] == {"reason": "max_tokens"}
 
 
