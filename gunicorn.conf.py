@@ -40,6 +40,7 @@ forwarded_allow_ips = ""
 header_map = "refuse"
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 control_socket_disable = True
+logger_class = "logs.Logger"
 logconfig_dict = CONFIG
 umask = 0o077
 

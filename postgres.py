@@ -15,6 +15,7 @@ try:
 except ImportError:
     sys.exit("PostgreSQL needs psycopg: .venv/bin/pip install -r requirements-postgres.txt")
 
+_POOL_SECONDS = 5
 _UPGRADE_LOCK = 0x54485244
 _SESSION = {
     "statement_timeout": "30s",
@@ -59,12 +60,19 @@ SEARCHES = {
 }
 
 
-def prepare(url: str) -> dict[str, Any]:
-    """Return what the engine needs beside a pool.
+def prepare(url: str, threads: int) -> dict[str, Any]:
+    """Return what the engine needs.
 
     A connection is tried before it is used, so that a restart of the server costs no request.
     """
-    return {"pool_pre_ping": True, "connect_args": _CONNECT}
+    return {
+        "pool_size": threads,
+        "max_overflow": 0,
+        "pool_timeout": _POOL_SECONDS,
+        "pool_use_lifo": True,
+        "pool_pre_ping": True,
+        "connect_args": _CONNECT,
+    }
 
 
 class PostgreSQL:
@@ -77,15 +85,21 @@ class PostgreSQL:
     def __init__(self, app: Flask, pool: sa.Engine) -> None:
         self.pool = pool
 
+    def take(self) -> Any:
+        """Return a connection of the pool."""
+        return self.pool.raw_connection()
+
+    def give_back(self, pooled: Any) -> None:
+        """Return a connection to the pool, unless it is of no more use."""
+        if pooled.dbapi_connection.closed:
+            pooled.invalidate()
+        pooled.close()
+
     def begin(self, raw: Any, kind: str) -> None:
         """Let the driver begin with the first statement; one SELECT alone needs no transaction."""
         raw.autocommit = kind == "read"
         raw.read_only = kind == "snapshot" or None
         raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if raw.read_only else None
-
-    def is_lost(self, raw: Any) -> bool:
-        """Tell whether a connection is of no more use."""
-        return bool(raw.closed)
 
     def turn(self, seconds: float) -> AbstractContextManager[None]:
         """Let everyone write: rows are locked as they are changed."""
@@ -131,7 +145,7 @@ def look_up(url: str, query: str) -> Any:
     Raises SystemExit with one line when the server does not answer.
     """
     try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool, **prepare(url))
+        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_CONNECT)
         with engine.connect() as connection:
             return connection.exec_driver_sql(query).scalar()
     except sa.exc.DBAPIError as error:
