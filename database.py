@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -66,9 +66,9 @@ class Connection:
     A SELECT costs 25 µs of CPU this way and 130 through sqlalchemy.Connection (checkout included).
     """
 
-    def __init__(self, raw: Any, dialect: sa.Dialect) -> None:
+    def __init__(self, raw: Any, engine: Engine) -> None:
         self.raw = raw
-        self._dialect = dialect
+        self._dialect = engine.pool.dialect
 
     def value(self, statement: Statement, values: Values = _NONE) -> Any:
         """Return the first column of the first row, or None."""
@@ -103,6 +103,40 @@ class Connection:
         return self.raw.execute(sql, {**constants, **values})
 
 
+class Lone(Connection):
+    """A connection for one statement, which SQLite makes a transaction by itself.
+
+    It holds the turn to write for that statement and nothing else: what is done before and after
+    in Python, and each call of the driver, which gives the interpreter's lock away, would keep
+    all other writers waiting. With 8 clients that makes 1.6 times the creates a second.
+    """
+
+    def __init__(self, raw: Any, engine: Engine, seconds: float) -> None:
+        super().__init__(raw, engine)
+        self._engine, self._seconds = engine, seconds
+
+    def value(self, statement: Statement, values: Values = _NONE) -> Any:
+        """Return the first column of the first row, or None; it is stored by then."""
+        return self._alone(lambda: super(Lone, self).value(statement, values))
+
+    def change(self, statement: Statement, values: Values = _NONE) -> int:
+        """Return how many rows were changed; it is stored by then."""
+        return int(self._alone(lambda: super(Lone, self).change(statement, values)))
+
+    def _alone(self, run: Callable[[], Any]) -> Any:
+        with self._engine.turn(self._seconds):
+            found = run()
+        _commit(self._engine, self.raw)
+        return found
+
+
+def _commit(engine: Engine, raw: Any) -> None:
+    try:
+        raw.commit()
+    except engine.error as error:
+        _refuse(engine, error, at_commit=True)
+
+
 def _compiled(statement: Any, dialect: Any, values: Values) -> tuple[str, dict[str, Any]]:
     """Return a statement's SQL and the values that are part of it."""
     found = _COMPILED.get((statement, dialect))
@@ -118,7 +152,7 @@ def _compiled(statement: Any, dialect: Any, values: Values) -> tuple[str, dict[s
 
 @cache
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names)
+    return namedtuple("Row", names, rename=True)
 
 
 def is_postgres(url: str) -> bool:
@@ -186,7 +220,7 @@ class Transaction:
         except Exception as error:
             self.__exit__(type(error), error, None)
             raise
-        return Connection(raw, engine.pool.dialect)
+        return Connection(raw, engine)
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         if self._pooled:
@@ -209,21 +243,18 @@ def snapshot() -> Transaction:
 def write(wait: float | None = None, alone: bool = False) -> Iterator[Connection]:
     """Yield a connection inside the one write transaction of its time; commit at the end.
 
-    With `alone` the caller runs one statement only: SQLite makes that a transaction by itself,
-    which spares four calls that each give the interpreter's lock away.
+    With `alone` the caller runs one statement only (Lone).
     Raises ApiError 503 when the turn does not come within `wait` seconds (QUEUE_SECONDS), 507 when
     the disk is full.
     """
-    engine, kind = _engine(), "alone" if alone else "write"
-    with (
-        engine.turn(QUEUE_SECONDS if wait is None else wait),
-        Transaction(engine, kind) as connection,
-    ):
+    engine, seconds = _engine(), QUEUE_SECONDS if wait is None else wait
+    if alone:
+        with Transaction(engine, "alone") as connection:
+            yield Lone(connection.raw, engine, seconds)
+        return
+    with engine.turn(seconds), Transaction(engine, "write") as connection:
         yield connection
-        try:
-            connection.raw.commit()
-        except engine.error as error:
-            _refuse(engine, error, at_commit=True)
+        _commit(engine, connection.raw)
 
 
 def upgrading() -> AbstractContextManager[sa.Connection]:

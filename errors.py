@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from werkzeug.wrappers import Response
 
 PARAM = "\0"
+PARENT = "\0\0"
 _SHOWN_CHARACTERS = 1000
 _RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
 
@@ -53,7 +54,8 @@ def too_broad() -> ApiError:
 class Fault(str):
     """A validation sentence with its wire code; PARAM stands where the path belongs.
 
-    PARAM is U+0000, which no accepted input contains, so client text is never mistaken for it.
+    PARENT stands for the path of the object around it. PARAM is U+0000, which no accepted input
+    contains, so client text is never mistaken for it.
     """
 
     code: str | None
@@ -63,9 +65,9 @@ class Fault(str):
         fault.code = code
         return fault
 
-    def at(self, path: str) -> str:
-        """Return the sentence with its path filled in."""
-        return self.replace(PARAM, path)
+    def at(self, path: str, parent: str = "") -> str:
+        """Return the sentence with its paths filled in."""
+        return self.replace(PARENT, parent).replace(PARAM, path)
 
 
 def init_app(app: Flask) -> None:
@@ -79,13 +81,19 @@ def first_fault(error: ValidationError) -> ApiError:
 
     Unknown keys reach marshmallow's report in no order, so of several the first by name is taken.
     """
-    path, fault = min(_walk(error.messages, ""), key=_rank)
-    return ApiError(400, fault.at(path), path or None, fault.code)
+    path, fault, parent = min(_walk(error.messages, ""), key=_rank)
+    return ApiError(400, fault.at(path, parent), path or None, fault.code)
+
+
+def is_first(error: ValidationError) -> bool:
+    """Tell whether a report holds a fault that goes before those of types and bounds."""
+    return any(fault.code in _RANK for _, fault, _ in _walk(error.messages, ""))
 
 
 def by_path(error: ValidationError) -> dict[str, str]:
     """Return every fault's sentence by its path (`metadata.colour`), for a form."""
-    return {path: fault.at(path) for path, fault in _walk(error.messages, "")}
+    found = _walk(error.messages, "")
+    return {path: fault.at(path, parent) for path, fault, parent in found}
 
 
 def is_page(path: str) -> bool:
@@ -93,18 +101,19 @@ def is_page(path: str) -> bool:
     return path.startswith("/admin/") and not path.endswith(".json")
 
 
-def _rank(found: tuple[str, Fault]) -> tuple[int, str]:
-    path, fault = found
+def _rank(found: tuple[str, Fault, str]) -> tuple[int, str]:
+    path, fault, _ = found
     rank = _RANK.get(fault.code, 2)
     return rank, path if fault.code == "unknown_parameter" else ""
 
 
-def _walk(node: Any, path: str) -> Iterator[tuple[str, Fault]]:
+def _walk(node: Any, path: str, parent: str = "") -> Iterator[tuple[str, Fault, str]]:
+    """Yield each fault with its path and that of the object around it."""
     if isinstance(node, dict):
         for key, below in node.items():
-            yield from _walk(below, path + _step(key, path))
+            yield from _walk(below, path + _step(key, path), path)
     else:
-        yield from ((path, fault) for fault in node)
+        yield from ((path, fault, parent) for fault in node)
 
 
 def _step(key: int | str, path: str) -> str:

@@ -16,7 +16,7 @@ import sqlite
 from errors import ApiError
 from models import SCHEMA_REVISION
 
-_COMPANIONS = ("", "-wal", "-shm", "-queue", "-secret")
+_COMPANIONS = ("", "-wal", "-shm", "-queue", "-queue-bell", "-secret")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
 _VALID_KEYS = (

@@ -6,11 +6,12 @@ path by errors.first_fault. Sources: wire reference, table 1.1.
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
-from errors import PARAM, Fault
+from errors import PARAM, PARENT, Fault, is_first
 
 MAX_TEXT_CHARACTERS = 256_000
 MAX_METADATA_PAIRS = 16
@@ -23,6 +24,7 @@ MAX_SECONDS = 253_402_300_799
 """The last second of the year 9999: what a program takes for a later one is milliseconds."""
 MAX_DELAY_MILLISECONDS = 60_000
 _EXACT_FLOATS = 1 << 53
+_NEAR = 0.8
 STORABLE = "^[^\\u0000]*$"
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
 HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
@@ -331,7 +333,7 @@ def _pair_fault(key: str, value: Any) -> Fault | None:
     if len(key) > MAX_METADATA_KEY_CHARACTERS:
         return Fault(
             "property_name_above_max_length",
-            f"Invalid property name in 'metadata': '{key[:3]}...{key[-3:]}' is too long. "
+            f"Invalid property name in '{PARENT}': '{key[:3]}...{key[-3:]}' is too long. "
             f"Expected a string with maximum length {MAX_METADATA_KEY_CHARACTERS}, "
             f"but got a string with length {len(key)} instead.",
         )
@@ -369,9 +371,16 @@ class Array(Wire, fields.List[Any]):
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if type(value) is not list:
             raise ValidationError(wrong_type(self.expected, value))
-        if fault := self._length_fault(len(value)):
+        fault = self._length_fault(len(value))
+        try:
+            loaded = super()._deserialize(value, attr, data)
+        except ValidationError as error:
+            if fault and not is_first(error):
+                raise ValidationError(fault) from error
+            raise
+        if fault:
             raise ValidationError(fault)
-        return super()._deserialize(value, attr, data)
+        return loaded
 
     def _length_fault(self, length: int) -> Fault | None:
         if self.maximum is not None and length > self.maximum:
@@ -436,6 +445,15 @@ class Body(Schema):
     """A JSON object that names every key it takes."""
 
     error_messages = {"unknown": _UNKNOWN}
+
+    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
+        """Name the key that was probably meant by an unknown one."""
+        messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+        for key, faults in messages.items():
+            if faults == [_UNKNOWN] and len(key) <= MAX_METADATA_KEY_CHARACTERS:
+                for meant in get_close_matches(key, self.load_fields, 1, _NEAR):
+                    hint = f"{_UNKNOWN} Did you mean '{meant}'?"
+                    messages[key] = [Fault("unknown_parameter", hint)]
 
     class Meta:
         unknown = RAISE

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import secrets
+import select
 import shutil
 import sys
 import threading
@@ -32,7 +33,8 @@ log = logging.getLogger("threads")
 
 Error = dbapi.Error
 VERSION = dbapi.sqlite_version_info
-TURNS_KEPT = 8
+TURNS_KEPT = 4
+LOOK_AGAIN_SECONDS = 0.1
 UPGRADE_SECONDS = 60
 BUSY_MILLISECONDS = 3000
 DISK_FLOOR_BYTES = 64 << 20
@@ -253,19 +255,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 class WriteQueue:
     """One writer at a time, across threads (a lock) and processes (flock on a file).
 
-    Nobody polls. The kernel drops a dead process's flock, and a wait ends at a deadline: only a
-    thread of its own waits in flock, which knows no time limit. The flock stays with a process
-    for up to TURNS_KEPT turns while its own threads want the next one, for handing it to another
-    process costs as much as a small write. The file stays open: a wait that was abandoned takes
-    it along, for that may yet get the lock.
+    Who gives the file lock back rings a bell: a byte in a pipe beside the file, for which the
+    other processes wait, so nobody polls and every wait ends at its deadline. The kernel drops the
+    lock of a process that died without ringing; only for that does a wait look again now and then.
+    A lock keeps the process for up to TURNS_KEPT turns while its own threads want the next one,
+    for handing it over costs a switch of processes.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._turn = threading.Lock()
-        self._counting = threading.Lock()
         self._waiting = 0
-        self._file = -1
+        self._file = self._bell = -1
         self._locked = False
         self._kept = 0
 
@@ -273,7 +274,11 @@ class WriteQueue:
     def turn(self, seconds: float) -> Iterator[None]:
         """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
         deadline = monotonic() + seconds
-        self._await_turn(seconds)
+        self._waiting += 1  # a lost count costs one handing-over
+        got = self._turn.acquire(timeout=seconds)
+        self._waiting -= 1
+        if not got:
+            raise busy()
         try:
             if not self._locked:
                 self._lock_file(deadline)
@@ -281,66 +286,41 @@ class WriteQueue:
         finally:
             self._end_turn()
 
-    def _await_turn(self, seconds: float) -> None:
-        self._count(1)
-        got = self._turn.acquire(timeout=seconds)
-        self._count(-1)
-        if got:
-            return
-        if self._turn.acquire(blocking=False):
-            self._end_turn()
-        raise busy()
-
     def _end_turn(self) -> None:
         self._kept += 1
-        if self._locked and (not self._waiting or self._kept >= TURNS_KEPT):
+        if self._locked and (self._waiting <= 0 or self._kept >= TURNS_KEPT):
             fcntl.flock(self._file, fcntl.LOCK_UN)
             self._locked, self._kept = False, 0
+            with suppress(BlockingIOError):
+                os.write(self._bell, b"!")
         self._turn.release()
-
-    def _count(self, change: int) -> None:
-        with self._counting:
-            self._waiting += change
 
     def _lock_file(self, deadline: float) -> None:
         if self._file < 0:
-            try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise _lost(str(error)) from error
-        try:
+            self._open()
+        while not self._try_file():
+            left = deadline - monotonic()
+            if left <= 0:
+                raise busy()
+            if select.select([self._bell], [], [], min(left, LOOK_AGAIN_SECONDS))[0]:
+                with suppress(BlockingIOError):
+                    os.read(self._bell, 4096)
+
+    def _try_file(self) -> bool:
+        with suppress(BlockingIOError):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not _FileWait(self._file).is_granted(deadline):
-                self._file = -1
-                raise busy() from None
-        self._locked = True
+            self._locked = True
+        return self._locked
 
-
-class _FileWait(threading.Thread):
-    """Waits for a flock; one that was abandoned gives the lock back as soon as it has it."""
-
-    def __init__(self, lock: int) -> None:
-        super().__init__(daemon=True)
-        self._lock = lock
-        self._settled = threading.Lock()
-        self._granted = threading.Event()
-        self._abandoned = False
-
-    def run(self) -> None:
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        with self._settled:
-            self._granted.set()
-            if self._abandoned:
-                os.close(self._lock)
-
-    def is_granted(self, deadline: float) -> bool:
-        """Wait; tell whether the lock is there. If not, the file is no longer the caller's."""
-        self.start()
-        if not self._granted.wait(max(0.0, deadline - monotonic())):
-            with self._settled:
-                self._abandoned = not self._granted.is_set()
-        return not self._abandoned
+    def _open(self) -> None:
+        bell = f"{self._path}-bell"
+        try:
+            with suppress(FileExistsError):
+                os.mkfifo(bell, 0o600)
+            self._bell = os.open(bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _lost(str(error)) from error
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite knows ON CONFLICT in
 from database import Connection
 from errors import ApiError
 from models import Message, Thread, Tombstone, new_id, new_vector_store_id, unix_now
-from wire import MESSAGE, THREAD, to_json
+from wire import MESSAGE, THREAD, message_to_wire, thread_to_wire, to_json
 
 TOMBSTONE_SECONDS = 86_400
 
@@ -30,19 +30,15 @@ _FIND_THREAD_SEQ = sa.select(Thread.seq).where(_IS_THREAD)
 # no reader who pages forward passes a message that is yet to come. SQLite has one turn for all.
 _LOCKED_THREAD_SEQ = _FIND_THREAD_SEQ.with_for_update(key_share=True)
 _FIND_MESSAGE = sa.select(MESSAGE).where(_IS_MESSAGE)
-_INSERT_THREAD = sa.insert(Thread).returning(THREAD)
-_INSERT_THREAD_SEQ = sa.insert(Thread).returning(Thread.seq, THREAD.label("wired"))
+_INSERT_THREAD = sa.insert(Thread)
+_INSERT_THREAD_SEQ = sa.insert(Thread).returning(Thread.seq)
 _INSERT_MESSAGES = sa.insert(Message)
 _GIVEN = [column.name for column in Message.__table__.c if column.name not in ("seq", "thread_seq")]
-_APPEND_MESSAGE = (
-    sa.insert(Message)
-    .from_select(
-        ["thread_seq", *_GIVEN],
-        _LOCKED_THREAD_SEQ.add_columns(
-            *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _GIVEN)
-        ),
-    )
-    .returning(MESSAGE)
+_APPEND_MESSAGE = sa.insert(Message).from_select(
+    ["thread_seq", *_GIVEN],
+    _LOCKED_THREAD_SEQ.add_columns(
+        *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _GIVEN)
+    ),
 )
 _UPDATE_MESSAGE = (
     sa.update(Message)
@@ -105,11 +101,12 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
         "tool_resources": to_json(_resources(body.get("tool_resources"))),
     }
     if not (messages := body.get("messages")):
-        return str(connection.value(_INSERT_THREAD, values))
-    [row] = connection.rows(_INSERT_THREAD_SEQ, values)
-    rows = [{"thread_seq": row.seq, **_message_values(message, now)} for message in messages]
-    connection.change_many(_INSERT_MESSAGES, rows)
-    return str(row.wired)
+        connection.change(_INSERT_THREAD, values)
+        return thread_to_wire(values)
+    rows = [_message_values(message, now) for message in messages]
+    seq = connection.value(_INSERT_THREAD_SEQ, values)
+    connection.change_many(_INSERT_MESSAGES, [{"thread_seq": seq, **row} for row in rows])
+    return thread_to_wire(values)
 
 
 def modify_thread(
@@ -207,8 +204,8 @@ def insert_exported(
         "metadata": to_json(thread["metadata"] or {}),
         "tool_resources": to_json(thread["tool_resources"] or {}),
     }
-    [row] = connection.rows(_INSERT_THREAD_SEQ, values)
-    if messages := [_exported_values(row.seq, message) for message in line["messages"]]:
+    new_seq = connection.value(_INSERT_THREAD_SEQ, values)
+    if messages := [_exported_values(new_seq, message) for message in line["messages"]]:
         connection.change_many(_INSERT_MESSAGES, messages)
     return "imported" if seq is None else "replaced"
 
@@ -241,9 +238,10 @@ def create_message(
     connection: Connection, project: str, thread_id: str, body: dict[str, Any]
 ) -> str:
     """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
-    values = {**_key(project, thread_id), **_message_values(body, unix_now())}
-    added: str = connection.value(_APPEND_MESSAGE, values)
-    return added or _refuse_thread(thread_id)
+    values = _message_values(body, unix_now())
+    if not connection.change(_APPEND_MESSAGE, {**_key(project, thread_id), **values}):
+        _refuse_thread(thread_id)
+    return message_to_wire(values, thread_id)
 
 
 def modify_message(

@@ -24,6 +24,36 @@ _MESSAGE = (
 )
 
 
+_THREAD_COLUMNS = ("id", "created_at", "metadata", "tool_resources")
+_MESSAGE_COLUMNS = (
+    "id",
+    "created_at",
+    "assistant_id",
+    "thread_id",
+    "run_id",
+    "status",
+    "incomplete_details",
+    "completed_at",
+    "incomplete_at",
+    "role",
+    "content",
+    "attachments",
+    "metadata",
+)
+_OF_RUNS = ("assistant_id", "run_id", "incomplete_details", "incomplete_at")
+
+
+def thread_to_wire(values: Mapping[str, Any]) -> str:
+    """Return the thread object of column values."""
+    return _THREAD % tuple(values[name] for name in _THREAD_COLUMNS)
+
+
+def message_to_wire(values: Mapping[str, Any], thread_id: str) -> str:
+    """Return the object of a message that a request made: complete, and of no run."""
+    given = {**values, "thread_id": thread_id} | dict.fromkeys(_OF_RUNS, "null")
+    return _MESSAGE % tuple(given[name] for name in _MESSAGE_COLUMNS)
+
+
 class json_string(FunctionElement[str]):
     """A text column as a JSON string; NULL as null."""
 
@@ -45,26 +75,20 @@ def _or_null(column: Any) -> sa.ColumnElement[str]:
     return sa.func.coalesce(sa.cast(column, sa.Text), "null")
 
 
-THREAD = sa.func.format(
-    _THREAD, Thread.id, Thread.created_at, Thread.metadata_, Thread.tool_resources
-)
+THREAD = sa.func.format(_THREAD, *(Thread.__table__.c[name] for name in _THREAD_COLUMNS))
 """A thread object (key order as recorded 2025-10)."""
 
+_OUT: dict[str, Any] = {
+    "thread_id": sa.bindparam("thread_id", type_=sa.Text),
+    "assistant_id": json_string(Message.assistant_id),
+    "run_id": json_string(Message.run_id),
+    "incomplete_details": _or_null(Message.incomplete_details),
+    "completed_at": _or_null(Message.completed_at),
+    "incomplete_at": _or_null(Message.incomplete_at),
+}
 MESSAGE = sa.func.format(
     _MESSAGE,
-    Message.id,
-    Message.created_at,
-    json_string(Message.assistant_id),
-    sa.bindparam("thread_id", type_=sa.Text),
-    json_string(Message.run_id),
-    Message.status,
-    _or_null(Message.incomplete_details),
-    _or_null(Message.completed_at),
-    _or_null(Message.incomplete_at),
-    Message.role,
-    Message.content,
-    Message.attachments,
-    Message.metadata_,
+    *(_OUT[name] if name in _OUT else Message.__table__.c[name] for name in _MESSAGE_COLUMNS),
 )
 """A message object of the thread :thread_id (key order: wire reference, decision 1)."""
 

@@ -29,11 +29,13 @@ from benchmarks.load import (
     measure,
     memory_mb,
 )
+from tests import clusters
 
 TEXT = "Hello, how are you? I would like to know what the weather will be tomorrow in my town."
 MESSAGE = {"role": "user", "content": TEXT}
 ONE_PAIR = json.dumps({"metadata": {"user": "u1"}})
 THREE_MESSAGES = json.dumps({"messages": [MESSAGE] * 3})
+SIZE = 1_000
 GROWTH = (1_000, 100_000, 1_000_000)
 QUICK_GROWTH = (1_000, 10_000)
 _PACKAGES = ("gunicorn", "Flask", "SQLAlchemy")
@@ -61,23 +63,10 @@ def workloads(threads: int) -> dict[str, Request]:
         "range of dates": Request("GET", f"/v1/threads?{dates}"),
         "search a rare word": Request("GET", f"/v1/threads?q=rare{middle // 10}"),
         "search a word of every message": Request("GET", "/v1/threads?q=weather&limit=20"),
+        "browse page: list": Request("GET", "/admin/"),
+        "browse page: search": Request("GET", f"/admin/?q=rare{middle // 10}"),
+        "browse page: thread of 50 messages": Request("GET", "/admin/threads/thread_full"),
     }
-
-
-def add_full_thread(running: Running) -> None:
-    """Import a thread of 100 messages, for the lists of messages."""
-    session = http.client.HTTPConnection(*running.address)
-    body = json.dumps({"messages": [MESSAGE] * 100})
-    session.request("POST", "/v1/threads", body, HEADERS)
-    FULL["id"] = json.loads(session.getresponse().read())["id"]
-
-
-FULL = {"id": ""}
-
-
-def addressed(request: Request) -> Request:
-    """Fill in the id of the thread with 100 messages."""
-    return request._replace(path=request.path.replace("thread_full", FULL["id"]))
 
 
 def session_of_a_chat(connection: http.client.HTTPConnection) -> None:
@@ -110,19 +99,15 @@ class Bench:
         """Measure the contenders in turn, several rounds; return medians by workload and name."""
         runs: dict[tuple[str, str], list[Figures]] = defaultdict(list)
         for number in range(self.rounds):
-            for name, request in self._shared(size).items():
+            for name, request in workloads(size).items():
                 for one in running:
+                    if not (asked := _for_contender(one.name, name, request)):
+                        continue
                     _tell(f"round {number + 1}: {name}, {connections} connections, {one.name}")
-                    request_of = _for_contender(one.name, name, request)
-                    if request_of:
-                        figures = measure(
-                            one.pid, one.address, request_of, connections, self.seconds
-                        )
-                        runs[name, one.name].append(figures)
+                    runs[name, one.name].append(
+                        measure(one.pids, one.address, asked, connections, self.seconds)
+                    )
         return {key: _median(figures) for key, figures in runs.items()}
-
-    def _shared(self, size: int) -> dict[str, Request]:
-        return {name: addressed(request) for name, request in workloads(size).items()}
 
     def grow(self) -> tuple[dict[tuple[str, int], Figures], list[dict[str, Any]]]:
         """Measure every workload on databases of growing size."""
@@ -134,21 +119,16 @@ class Bench:
         ]
         with ExitStack() as stack:
             servers = {
-                size: stack.enter_context(contenders.ours(path))
+                size: stack.enter_context(contenders.ours(f"sqlite:///{path}"))
                 for size, (path, _) in paths.items()
             }
-            fulls = {}
-            for size, one in servers.items():
-                add_full_thread(one)
-                fulls[size] = FULL["id"]
             for number in range(self.rounds):
                 for name in workloads(1_000):
                     for size, one in servers.items():
                         _tell(f"round {number + 1}: {name}, {size:,} threads")
-                        FULL["id"] = fulls[size]
-                        request = addressed(workloads(size)[name])
+                        request = workloads(size)[name]
                         runs[name, size].append(
-                            measure(one.pid, one.address, request, 8, self.seconds)
+                            measure(one.pids, one.address, request, 8, self.seconds)
                         )
         return {key: _median(figures) for key, figures in runs.items()}, facts
 
@@ -156,37 +136,37 @@ class Bench:
         path = self.folder / f"{size}.db"
         started = time.monotonic()
         if not path.exists():
-            data.fill(path, size)
+            data.fill(f"sqlite:///{path}", size)
         return path, time.monotonic() - started
 
     def memory(self, requests: int) -> list[tuple[int, float]]:
         """Return the server's megabytes after some requests, a few times on the way."""
-        with contenders.ours(self._database(1_000)[0]) as one:
-            found = [(0, memory_mb(one.pid))]
+        with contenders.ours(f"sqlite:///{self._database(1_000)[0]}") as one:
+            found = [(0, memory_mb(one.pids))]
             served = 0
             request = Request("GET", "/v1/threads/thread_{n}", range_=1_000)
             create = Request("POST", "/v1/threads", ONE_PAIR)
             while served < requests:
                 for each in (request, create):
-                    rate = measure(one.pid, one.address, each, 8, 5).rate
+                    rate = measure(one.pids, one.address, each, 8, 5).rate
                     served += int(rate * 5)
-                found.append((served, memory_mb(one.pid)))
+                found.append((served, memory_mb(one.pids)))
                 _tell(f"memory after {served:,} requests: {found[-1][1]:.0f} MB")
         return found
 
     def chat(self) -> Figures:
         """Measure sessions of a chat with eight clients; figures are per request."""
-        with contenders.ours(self.folder / "chat.db") as one:
-            before = cpu_seconds(one.pid)
+        with contenders.ours(f"sqlite:///{self.folder}/chat.db") as one:
+            before = cpu_seconds(one.pids)
             length = self.seconds * 3
             count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, length)
-            spent = cpu_seconds(one.pid) - before
+            spent = cpu_seconds(one.pids) - before
         return Figures(count * 9 / seconds, spent / count / 9 * 1e6, p50 / 9, p99 / 9)
 
 
 def _for_contender(contender: str, workload: str, request: Request) -> Request | None:
     """Return a workload as a contender knows it, or None where it has none."""
-    if contender == "this server":
+    if contender in (contenders.OURS, contenders.ON_POSTGRES):
         return request
     reads, writes = workload.startswith("retrieve"), workload.startswith("create, one")
     if not (reads or writes):
@@ -209,12 +189,14 @@ def _tell(line: str) -> None:
 
 
 @contextmanager
-def _started(folder: Path, peers: bool) -> Iterator[list[Running]]:
+def _started(folder: Path, quick: bool, peers: bool) -> Iterator[list[Running]]:
     with ExitStack() as stack:
         running = [
             stack.enter_context(contenders.bare()),
-            stack.enter_context(contenders.ours(folder / "compared.db")),
+            stack.enter_context(contenders.ours(f"sqlite:///{folder}/compared.db")),
         ]
+        if clusters.BINARIES and not quick:
+            running.append(stack.enter_context(contenders.on_postgres(SIZE)))
         if peers:
             running.append(stack.enter_context(contenders.json_server(folder / "json-server")))
             running.append(stack.enter_context(contenders.prism(folder / "prism")))
@@ -233,13 +215,12 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         bench = Bench(folder, given.quick)
         result: dict[str, Any] = {"machine": _machine(), "quick": given.quick}
-        size = 1_000
         if not (folder / "compared.db").exists():
-            data.fill(folder / "compared.db", size)
-        with _started(folder, given.peers) as running:
-            add_full_thread(running[1])
-            result["eight"] = bench.compare(running, 8, size)
-            result["one"] = {} if given.quick else bench.compare(running[:2], 1, size)
+            data.fill(f"sqlite:///{folder}/compared.db", SIZE)
+        with _started(folder, given.quick, given.peers) as running:
+            result["eight"] = bench.compare(running, 8, SIZE)
+            result["one"] = {} if given.quick else bench.compare(running[:2], 1, SIZE)
+        result["start"] = contenders.seconds_to_start(f"sqlite:///{folder}/compared.db")
         result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)
         result["chat"] = bench.chat()
         result["growth"], result["files"] = bench.grow()

@@ -14,17 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import data
 from config import ROOT
+from tests import clusters
 
 _GUNICORN = [sys.executable, "-m", "gunicorn"]
 START_SECONDS = 60
+OURS = "this server"
+ON_POSTGRES = "this server on PostgreSQL"
 
 
 class Running(NamedTuple):
     """A contender that accepts connections."""
 
     name: str
-    pid: int
+    pids: tuple[int, ...]
     address: tuple[str, int]
 
 
@@ -35,15 +39,39 @@ def free_port() -> int:
 
 
 @contextmanager
-def ours(database: Path | str, workers: int = 2) -> Iterator[Running]:
-    """This server, as `make run` starts it, with two workers of four threads."""
-    url = "memory" if database == "memory" else f"sqlite:///{database}"
-    settings = {"DATABASE_URL": url, "BIND": "127.0.0.1:0", "WORKERS": str(workers)}
-    with _process("this server", _GUNICORN, settings, stdout=subprocess.PIPE) as process:
+def ours(url: str, name: str = OURS, beside: tuple[int, ...] = ()) -> Iterator[Running]:
+    """This server, as `make run` starts it, with two workers of four threads.
+
+    `beside` are processes whose CPU counts as its own.
+    """
+    settings = {"DATABASE_URL": url, "BIND": "127.0.0.1:0", "WORKERS": "2"}
+    with _process(name, _GUNICORN, settings, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         host, port = re.match(r"http://(.*):(\d+)/v1", ready["base_url"]).groups()
-        yield Running("this server", ready["pid"], (host, int(port)))
+        await_answer((host, int(port)), "/healthz")
+        yield Running(name, (ready["pid"], *beside), (host, int(port)))
+
+
+def seconds_to_start(url: str) -> float:
+    """Return the seconds from `make run` to its first 200."""
+    port = free_port()
+    started = time.monotonic()
+    settings = {"DATABASE_URL": url, "BIND": f"127.0.0.1:{port}"}
+    with _process(OURS, ["make", "-s", "run"], settings):
+        await_answer(("127.0.0.1", port), "/healthz")
+        return time.monotonic() - started
+
+
+@contextmanager
+def on_postgres(threads: int) -> Iterator[Running]:
+    """This server on a durable private PostgreSQL cluster, whose CPU is counted."""
+    with clusters.cluster(settings="") as cluster:
+        url = cluster.template()
+        data.fill(url, threads)
+        master = int((cluster.folder / "postmaster.pid").read_text().split()[0])
+        with ours(url, ON_POSTGRES, (master,)) as running:
+            yield running
 
 
 @contextmanager
@@ -53,7 +81,7 @@ def bare() -> Iterator[Running]:
     command = [*_GUNICORN, "-c", "benchmarks/bare_gunicorn.py", "-b", f"{address[0]}:{address[1]}"]
     with _process("bare Flask", command, {}) as process:
         await_answer(address, "/v1/threads/thread_1")
-        yield Running("bare Flask", process.pid, address)
+        yield Running("bare Flask", (process.pid,), address)
 
 
 @contextmanager
@@ -66,7 +94,7 @@ def json_server(folder: Path) -> Iterator[Running]:
     command = [str(program), "--quiet", "--port", str(address[1]), str(folder / "db.json")]
     with _process("json-server", command, {}) as process:
         await_answer(address, "/threads/1")
-        yield Running("json-server", process.pid, address)
+        yield Running("json-server", (process.pid,), address)
 
 
 @contextmanager
@@ -81,7 +109,7 @@ def prism(folder: Path) -> Iterator[Running]:
     command = [str(program), "mock", "-p", str(address[1]), "-h", address[0], str(document)]
     with _process("Prism", command, {}) as process:
         await_answer(address, "/v1/threads/thread_1")
-        yield Running("Prism", process.pid, address)
+        yield Running("Prism", (process.pid,), address)
 
 
 def await_answer(address: tuple[str, int], path: str) -> None:

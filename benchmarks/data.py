@@ -1,36 +1,52 @@
 """Makes a database of any size: threads a minute apart, ten messages each, on a file."""
 
 import sys
-from pathlib import Path
 
 import sqlalchemy as sa
+from flask import current_app
 
 import commands
 import database
-from models import DEFAULT_PROJECT, Message, Thread
+from models import DEFAULT_PROJECT, Message, Thread, db
 from wire import to_json
 
 MESSAGES = 10
+FULL_MESSAGES = 100
 SAME_USER = 10
 FIRST_SECOND = 1_700_000_000
 SECONDS_APART = 60
 _BATCH = 2_000
 
 
-def fill(path: Path, threads: int) -> None:
-    """Write `threads` threads into a new file; ten of them share each user and each rare word."""
-    url = f"sqlite:///{path}"
+def fill(url: str, threads: int) -> None:
+    """Write `threads` threads into a new database; ten share each user and each rare word.
+
+    Beside them stands `thread_full`, of FULL_MESSAGES messages.
+    """
     app = commands.create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
     with app.app_context():
         commands.prepare_database()
         for start in range(0, threads, _BATCH):
             batch = range(start, min(start + _BATCH, threads))
             with database.write() as connection:
-                connection.execute(sa.insert(Thread), [_thread(number) for number in batch])
+                connection.change_many(sa.insert(Thread), [_thread(number) for number in batch])
                 messages = [_message(number, turn) for number in batch for turn in range(MESSAGES)]
-                connection.execute(sa.insert(Message), messages)
+                connection.change_many(sa.insert(Message), messages)
             print(f"\r{batch[-1] + 1:,} of {threads:,} threads", end="", file=sys.stderr)
+        _add_full(threads)
+        db.engine.dispose()
     print(file=sys.stderr)
+
+
+def _add_full(number: int) -> None:
+    full = {**_thread(number), "id": "thread_full"}
+    with database.write() as connection:
+        connection.change_many(sa.insert(Thread), [full])
+        connection.change_many(
+            sa.insert(Message), [_message(number, turn) for turn in range(FULL_MESSAGES)]
+        )
+        if database.is_postgres(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+            connection.rows(f"SELECT setval('threads_seq_seq', {number + 1})")
 
 
 def _thread(number: int) -> dict[str, object]:
@@ -65,4 +81,4 @@ def _message(number: int, turn: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    fill(Path(sys.argv[1]), int(sys.argv[2]))
+    fill(f"sqlite:///{sys.argv[1]}", int(sys.argv[2]))

@@ -17,7 +17,7 @@ _WRITE = (
 def measure(path: Path, count: int) -> dict[str, float]:
     """Return the CPU microseconds and the rate of one read and of one durable write."""
     if not path.exists():
-        data.fill(path, 1_000)
+        data.fill(f"sqlite:///{path}", 1_000)
     connection = sqlite.dbapi.connect(path, isolation_level=None)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")

@@ -37,25 +37,29 @@ class Figures(NamedTuple):
 
 
 def measure(
-    pid: int, address: tuple[str, int], request: Request, connections: int, seconds: float
+    pids: Sequence[int],
+    address: tuple[str, int],
+    request: Request,
+    connections: int,
+    seconds: float,
 ) -> Figures:
     """Load one request for some seconds; return requests a second, server CPU microseconds a
-    request (user + system of the process and its children), and latencies in milliseconds."""
+    request (user + system of the processes and their children), and latencies in milliseconds."""
     generate = _wrk if shutil.which("wrk") else _python
-    before = cpu_seconds(pid)
+    before = cpu_seconds(pids)
     count, elapsed, p50, p99 = generate(address, request, connections, seconds)
-    spent = cpu_seconds(pid) - before
+    spent = cpu_seconds(pids) - before
     return Figures(count / elapsed, spent / count * 1e6, p50, p99)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and its living and reaped children."""
-    return sum(_ticks(one) for one in family(pid)) / _TICKS
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Return the CPU seconds of processes and their living and reaped children."""
+    return sum(_ticks(one) for one in family(pids)) / _TICKS
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    found = [pid]
+def family(pids: Sequence[int]) -> list[int]:
+    """Return processes and all that descend from them."""
+    found = list(pids)
     for one in found:
         for tasks in Path(f"/proc/{one}/task").iterdir():
             with suppress(FileNotFoundError):  # a thread may end at any moment
@@ -63,10 +67,10 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def memory_mb(pid: int) -> float:
+def memory_mb(pids: Sequence[int]) -> float:
     """Return the megabytes of a process family: shared pages are counted once (PSS)."""
     total = 0
-    for one in family(pid):
+    for one in family(pids):
         text = Path(f"/proc/{one}/smaps_rollup").read_text()
         total += int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
     return total / 1024
@@ -74,7 +78,7 @@ def memory_mb(pid: int) -> float:
 
 def _ticks(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return sum(map(int, fields[11:15]))  # own and reaped, user and system
 
 
 _SCRIPT = """

@@ -224,3 +224,12 @@ def test_any_authorization_or_none_is_accepted(
     client: FlaskClient, headers: dict[str, Any]
 ) -> None:
     assert client.post("/v1/threads", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("slash", ["%2F", "%2f"])
+def test_an_encoded_slash_never_reaches_another_address(client: FlaskClient, slash: str) -> None:
+    thread = client.post("/v1/threads").json["id"]
+    answer = client.post(f"/v1/threads/{thread}{slash}copy")
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, None)
+    assert len(client.get("/v1/threads").json["data"]) == 1
+    assert client.get("/v1/threads?metadata[a]=b%2Fc").status_code == 200

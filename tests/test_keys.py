@@ -87,7 +87,7 @@ def test_a_key_is_stored_as_its_hash_only(new_key: NewKey, app: Flask, tmp_path:
     assert len(rows(app)[0]["sha256"]) == 64
     with app.app_context():
         db.engine.dispose()
-    for file in tmp_path.glob("threads.db*"):
+    for file in filter(Path.is_file, tmp_path.glob("threads.db*")):
         assert key[12:].encode() not in file.read_bytes()
 
 

@@ -16,6 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+import app as application
 import database
 import sqlite
 
@@ -281,14 +282,12 @@ def test_when_its_file_is_gone_the_server_is_not_ready_and_refuses_to_write(
 
 
 def test_a_server_whose_folder_is_gone_is_alive_but_not_ready(
-    client: FlaskClient, app: Flask
+    app: Flask, database_url: str
 ) -> None:
-    assert client.get("/healthz").status_code == 200
-    path = database.file_of(app.config["SQLALCHEMY_DATABASE_URI"])
+    client = application.create_app({"DATABASE_URL": database_url}).test_client()
+    path = database.file_of(database_url)
     path.parent.rename(path.parent.with_name("moved"))
-    with app.app_context():
-        database.db.engine.dispose()
-    assert until(lambda: client.get("/v1/threads").status_code == 503)
+    assert client.get("/v1/threads").status_code == 503
     assert client.get("/healthz").status_code == 200
     assert checks(client) == (503, ["schema", "file", "disk"])
 

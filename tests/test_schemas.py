@@ -568,3 +568,31 @@ def test_the_words_of_a_metadata_key_are_quoted_untouched(client: FlaskClient, w
 )
 def test_a_long_value_is_quoted_in_part(client: FlaskClient, body: Any, refusal: Refusal) -> None:
     assert refused(client, CREATE, body) == refusal
+
+
+A_MESSAGE = {"role": "user", "content": "x"}
+
+
+def test_a_near_miss_names_the_key_that_was_meant(client: FlaskClient) -> None:
+    error = client.post("/v1/threads", json={"metdata": {}}).json["error"]
+    assert error["message"] == "Unknown parameter: 'metdata'. Did you mean 'metadata'?"
+    nested = client.post("/v1/threads", json={"messages": [{**A_MESSAGE, "rol": "x"}]}).json[
+        "error"
+    ]
+    assert nested["message"] == "Unknown parameter: 'messages[0].rol'. Did you mean 'role'?"
+
+
+def test_a_missing_key_goes_before_the_length_of_its_array(client: FlaskClient) -> None:
+    message = {**A_MESSAGE, "attachments": [{}] * 11}
+    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
+    assert error["param"] == "messages[0].attachments[0].file_id"
+    message = {**A_MESSAGE, "attachments": [{"file_id": "x", "tools": []}] * 11}
+    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
+    assert (error["param"], error["code"]) == ("messages[0].attachments", "array_above_max_length")
+
+
+def test_a_key_too_long_names_the_metadata_that_it_stands_in(client: FlaskClient) -> None:
+    message = {**A_MESSAGE, "metadata": {"k" * 70: "v"}}
+    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
+    assert error["param"] == f"messages[0].metadata.{'k' * 70}"
+    assert error["message"].startswith("Invalid property name in 'messages[0].metadata': 'kkk...")
