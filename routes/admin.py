@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import (
     Blueprint,
     Flask,
     Request,
     Response,
+    current_app,
     flash,
     redirect,
     render_template,
@@ -86,6 +87,24 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {function.__name__: function for function in pages.FILTERS}
     app.register_blueprint(bp, url_prefix="/admin")
+
+
+@bp.before_request
+def _come_again() -> Response | None:
+    """Let a browser that comes from another site ask again from here.
+
+    It left out the session's cookie, which is Strict; an answer would set one in its place.
+    """
+    foreign = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if not foreign or current_app.config["SESSION_COOKIE_NAME"] in request.cookies:
+        return None
+    return Response(headers={"Refresh": f"0; url={own_address()}"})
+
+
+def own_address() -> str:
+    """Return the path and query that were asked for, as a header can carry them."""
+    query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
+    return quote(request.path) + (f"?{query}" if query else "")
 
 
 @bp.before_request

@@ -515,6 +515,16 @@ def test_a_foreign_page_cannot_post(client: FlaskClient) -> None:
     assert answer.status_code == 403
 
 
+def test_a_link_from_another_site_is_asked_again_from_here(client: FlaskClient) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    asked = "/admin/threads/x%0Ay?q=a%20b&x=%C3%B6"
+    answer = client.get(asked, headers=foreign)
+    assert (answer.status_code, answer.headers["Refresh"]) == (200, f"0; url={asked}")
+    assert "Set-Cookie" not in answer.headers
+    client.get("/admin/threads/new")
+    assert "Refresh" not in client.get("/admin/", headers=foreign).headers
+
+
 def test_the_session_cookie_stays_on_the_page(client: FlaskClient) -> None:
     cookie = client.get("/admin/threads/new").headers["Set-Cookie"]
     for attribute in ("HttpOnly", "SameSite=Strict", "Path=/admin/"):
