@@ -29,6 +29,7 @@ SHOWN_CHIPS = 4
 MAX_MARKDOWN_CHARACTERS = 10_000
 """Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
 
+_TWICE = "This key is given twice."
 _TITLE_CHARACTERS = 120
 _DAY = 86_400
 _FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
@@ -181,25 +182,24 @@ def neighbours(query: dict[str, Any], page: listing.Page) -> tuple[bool, bool]:
 
 def read_form(schema: Schema, body: Callable[[dict[str, Any]], dict[str, Any]]) -> Form:
     """Read the request's form; `body` turns what was typed into what the schema loads."""
-    texts = {
-        name: [text.replace("\r\n", "\n") for text in texts] for name, texts in request.form.lists()
-    }
-    rows = zip(texts.get("key", []), texts.get("value", []), strict=False)
-    typed: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
-    typed["rows"] = [(key, value) for key, value in rows if key or value]
+    typed = _typed()
+    keys = [key for key, _ in typed["rows"]]
+    faults = {f"metadata.{key}": _TWICE for key in keys if keys.count(key) > 1}
     try:
-        _refuse_nul(texts)
-        return Form(typed, schema.load(body(typed)), {})
+        _refuse_nul()
+        loaded = schema.load(body(typed))
     except ValidationError as error:
-        return Form(typed, {}, by_path(error))
+        faults |= by_path(error)
+    return Form(typed, {} if faults else loaded, faults)
+
+
+def typed_form(refusal: str) -> Form:
+    """Return the request's form as it was typed, beside what stopped it."""
+    return Form(_typed(), {}, {"form": refusal})
 
 
 def pairs_body(typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata typed. Raises ValidationError for a key that stands in two rows."""
-    keys = [key for key, _ in typed["rows"]]
-    twice = {key: [Fault(None, "This key is given twice.")] for key in keys if keys.count(key) > 1}
-    if twice:
-        raise ValidationError({"metadata": twice})
+    """Return the metadata typed."""
     return {"metadata": dict(typed["rows"])}
 
 
@@ -311,8 +311,17 @@ def _title(opening: str) -> str:
     return line if len(line) <= _TITLE_CHARACTERS else f"{line[: _TITLE_CHARACTERS - 1]}…"
 
 
-def _refuse_nul(texts: dict[str, list[str]]) -> None:
-    for name, values in texts.items():
+def _typed() -> dict[str, Any]:
+    texts = {
+        name: [text.replace("\r\n", "\n") for text in texts] for name, texts in request.form.lists()
+    }
+    rows = zip(texts.get("key", []), texts.get("value", []), strict=False)
+    typed: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
+    return typed | {"rows": [(key, value) for key, value in rows if key or value]}
+
+
+def _refuse_nul() -> None:
+    for name, values in request.form.lists():
         if any("\0" in value for value in values):
             fault = Fault(None, "Text cannot hold the NUL character (U+0000).")
             raise ValidationError({"metadata" if name in ("key", "value") else name: [fault]})

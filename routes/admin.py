@@ -53,8 +53,14 @@ _DOWNLOADS = {
 }
 _NO_LONGER_VALID = (
     "This form is no longer valid, perhaps because the server was set up anew. "
-    "Go back, reload the page and send it again; nothing was changed."
+    "Nothing was changed: send it again from a new page."
 )
+FORMS = {
+    "admin.create": "new.html",
+    "admin.save_metadata": "metadata.html",
+    "admin.add_message": "message.html",
+}
+"""The views that take in what a person typed, and the page that holds its form."""
 
 Answer = str | AnyResponse | tuple[str, int]
 
@@ -108,11 +114,24 @@ def own_address() -> str:
 
 
 @bp.before_request
-def _check_csrf() -> None:
+def _check_csrf() -> Answer | None:
     try:
         _csrf.protect()
-    except CSRFError as error:
-        raise ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form") from error
+    except CSRFError:
+        return show_again(ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form"))
+    return None
+
+
+def show_again(refusal: ApiError) -> Answer:
+    """Show the form that was sent, all that was typed in it, beside what stopped it.
+
+    Raises the refusal when nothing was typed.
+    """
+    template = FORMS.get(request.endpoint or "")
+    if template is None:
+        raise refusal
+    form = pages.typed_form(refusal.description or "")
+    return render_template(template, form=form, **request.view_args or {}), refusal.code or 400
 
 
 @bp.get("/")
@@ -158,7 +177,7 @@ def create() -> Answer:
 
 
 @bp.post("/example")
-def example() -> AnyResponse:
+def example() -> Answer:
     body = _CREATE.loads(render_template("example.json"))
     return _create(body, "This is what a thread looks like.")
 
@@ -204,8 +223,11 @@ def save_metadata(thread_id: str) -> Answer:
     form = pages.read_form(_MODIFY, pages.pairs_body)
     if form.faults:
         return render_template("metadata.html", thread_id=thread_id, form=form), 400
-    with database.write() as connection:
-        store.modify_thread(connection, project(), thread_id, form.body)
+    try:
+        with database.write() as connection:
+            store.modify_thread(connection, project(), thread_id, form.body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done("Metadata saved.", url_for(".thread", thread_id=thread_id))
 
 
@@ -215,8 +237,11 @@ def add_message(thread_id: str) -> Answer:
     form = pages.read_form(_CREATE_MESSAGE, pages.message_body)
     if form.faults:
         return render_template("message.html", thread_id=thread_id, form=form), 400
-    with database.write() as connection:
-        added = store.create_message(connection, project(), thread_id, form.body)
+    try:
+        with database.write() as connection:
+            added = store.create_message(connection, project(), thread_id, form.body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done("Message added.", _permalink(thread_id, id_of(added)))
 
 
@@ -291,9 +316,12 @@ def _find(thread_id: str) -> dict[str, Any]:
     return found
 
 
-def _create(body: dict[str, Any], message: str) -> AnyResponse:
-    with database.write() as connection:
-        created = store.create_thread(connection, project(), body)
+def _create(body: dict[str, Any], message: str) -> Answer:
+    try:
+        with database.write() as connection:
+            created = store.create_thread(connection, project(), body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done(message, url_for(".thread", thread_id=id_of(created)))
 
 

@@ -37,9 +37,14 @@ def make_thread(client: FlaskClient) -> MakeThread:
 
 def submit(client: FlaskClient, form_at: str, to: str, **fields: Any) -> TestResponse:
     """Send a form with the token of the page that holds it."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', client.get(form_at).text)
-    assert found, form_at
-    return client.post(to, data={"csrf_token": found[1], **fields})
+    return client.post(to, data=hidden(client.get(form_at).text) | fields)
+
+
+def hidden(page: str) -> dict[str, str]:
+    """Return the token of a page's first form."""
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found, page
+    return {"csrf_token": found[1]}
 
 
 def ids_of(client: FlaskClient, thread_id: str) -> list[str]:
@@ -348,6 +353,7 @@ def test_a_refused_thread_keeps_all_that_was_typed(client: FlaskClient) -> None:
     for typed in ("kept text", "k" * 65, "kept value", "v" * 513, '"assistant" selected'):
         assert typed in answer.text
     assert "This key is given twice." in answer.text
+    assert answer.text.count('class="fault" id="fault-') == 4
     assert client.get("/v1/threads").json["data"] == []
 
 
@@ -368,6 +374,33 @@ def test_a_refused_message_is_told_on_its_form(
     assert answer.status_code == 400
     assert sentence in answer.text
     assert fields["content"].replace("\0", "") in answer.text.replace("\0", "")
+
+
+@pytest.mark.parametrize("form", ["", "/metadata", "/messages"])
+def test_an_expired_form_comes_back_with_all_that_was_typed(
+    client: FlaskClient, make_thread: MakeThread, form: str
+) -> None:
+    to = f"/admin/threads/{make_thread('hi')}{form}" if form else "/admin/threads"
+    typed = {"role": "assistant", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(to, data={"csrf_token": "expired", **typed})
+    assert answer.status_code == 400
+    assert ">\ntyped text</textarea>" in answer.text
+    assert "to be sent again" in answer.text
+    assert client.post(to, data=typed | hidden(answer.text)).status_code == 303
+
+
+@pytest.mark.parametrize("form", ["metadata", "messages"])
+def test_a_form_of_a_thread_deleted_meanwhile_keeps_what_was_typed(
+    client: FlaskClient, make_thread: MakeThread, form: str
+) -> None:
+    thread_id = make_thread("hi")
+    token = hidden(client.get(f"/admin/threads/{thread_id}").text)
+    client.delete(f"/v1/threads/{thread_id}")
+    typed = {"role": "user", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(f"/admin/threads/{thread_id}/{form}", data=typed | token)
+    assert answer.status_code == 404
+    assert "No thread found" in answer.text
+    assert ">\ntyped text</textarea>" in answer.text
 
 
 def test_a_longest_message_fits_in_a_form(client: FlaskClient, make_thread: MakeThread) -> None:
