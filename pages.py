@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import orjson
 import sqlalchemy as sa
@@ -112,14 +111,14 @@ class Summary(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A thread as a list shows it; `chips` are the first pairs with their filters."""
+    """A thread as a list shows it; `chips` are its first pairs of metadata."""
 
     id: str
     short_id: str
     title: str
     messages: str
     active: Markup
-    chips: list[tuple[str, str, str]]
+    chips: list[tuple[str, str]]
     more: int
 
 
@@ -132,8 +131,12 @@ class Form(NamedTuple):
 
 
 def tidy_arguments() -> dict[str, str]:
-    """Return the URL's arguments without blanks, and with `pair=key=value` as `metadata[key]`."""
-    tidy = {name: value for name, value in request.args.items() if value.strip()}
+    """Return the URL's arguments without blanks, and with `pair=key=value` as `metadata[key]`.
+
+    A pair may have an empty value: only it is no blank.
+    """
+    given = request.args.items()
+    tidy = {name: text for name, text in given if text.strip() or name.startswith("metadata[")}
     key, equals, value = tidy.get("pair", "").partition("=")
     if equals:
         del tidy["pair"]
@@ -250,11 +253,6 @@ def short_id(id_: str) -> str:
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
 
 
-def chip_query(pair: tuple[str, str]) -> str:
-    """Return a metadata pair as a list's URL states it."""
-    return f"metadata%5B{quote(pair[0], '')}%5D={quote(pair[1], '')}"
-
-
 def pretty(value: Any) -> str:
     """Return JSON to read."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
@@ -272,10 +270,10 @@ def _rows(connection: Connection, project: str, threads: list[dict[str, Any]]) -
 
 def _row(thread: dict[str, Any], told: Summary) -> Row:
     pairs = list(thread["metadata"].items())
-    chips = [(*pair, chip_query(pair)) for pair in pairs[:SHOWN_CHIPS]]
     active = ago(told.active_at or thread["created_at"])
     more = max(0, len(pairs) - SHOWN_CHIPS)
-    return Row(thread["id"], short_id(thread["id"]), told.title, told.messages, active, chips, more)
+    shown, id_ = pairs[:SHOWN_CHIPS], thread["id"]
+    return Row(id_, short_id(id_), told.title, told.messages, active, shown, more)
 
 
 @lru_cache(maxsize=128)
@@ -354,4 +352,4 @@ def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
 
 _MARKDOWN = _markdown_renderer()
 
-FILTERS = (ago, chip_query, is_long, markdown, pretty, short_id)
+FILTERS = (ago, is_long, markdown, pretty, short_id)

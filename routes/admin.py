@@ -293,6 +293,7 @@ def delete(thread_id: str | None = None) -> AnyResponse:
 def _list(filters: dict[str, str], **shown: Any) -> str:
     kept = {name: text for name, text in filters.items() if name not in ("after", "before")}
     shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters}
+    shown["twin"] = f"/admin/threads.json{'?' if filters else ''}{urlencode(filters)}"
     pairs = [
         (name, text, _list_address({key: kept[key] for key in kept if key != name}))
         for name, text in kept.items()

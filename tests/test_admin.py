@@ -156,6 +156,32 @@ def test_a_chip_leads_to_the_threads_that_share_its_pair(
         assert re.findall(r'name="id" value="(\w+)"', found) == [thread_id]
 
 
+def test_a_chip_adds_to_the_filters_and_may_be_followed_twice(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    thread_id = make_thread("hi", plan="pro", note="")
+    make_thread("other", plan="pro")
+    address = "/admin/?metadata%5Bplan%5D=pro"
+    for chip, shown in (("plan: pro", 2), ("note: ", 1), ("plan: pro", 1)):
+        [link, *_] = re.findall(
+            rf'class="chip" href="([^"]+)" title="{chip}"', client.get(address).text
+        )
+        address = link.replace("&amp;", "&")
+        found = re.findall(r'name="id" value="(\w+)"', client.get(address).text)
+        assert (len(found), thread_id in found) == (shown, True)
+    assert address == "/admin/?metadata%5Bplan%5D=pro&metadata%5Bnote%5D="
+
+
+def test_the_raw_json_of_a_page_of_the_list_is_that_page(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    made = [make_thread("hi", plan="pro") for _ in range(3)]
+    page = client.get(f"/admin/?metadata[plan]=pro&after={made[1]}").text
+    twin = re.search(r'href="([^"]+)">Raw JSON', page)
+    assert twin
+    assert client.get(twin[1].replace("&amp;", "&")).json["first_id"] == made[0]
+
+
 def test_a_typed_pair_and_blanks_become_a_tidy_url(client: FlaskClient) -> None:
     answer = client.get("/admin/?q=&pair=user%3Dada%3D1&since=&until=2026-01-01")
     assert answer.status_code == 302
