@@ -221,6 +221,11 @@ def markdown(text: str) -> Markup:
     """Return the HTML of a message's text, free of HTML, images and styles of its own."""
     if len(text) > MAX_MARKDOWN_CHARACTERS:
         return Markup('<p class="plain">%s</p>') % text
+    return _rendered(text)
+
+
+@lru_cache(maxsize=512)
+def _rendered(text: str) -> Markup:
     return Markup(_MARKDOWN.render(text))  # noqa: S704 (html=False escapes what is stored)
 
 
@@ -336,6 +341,10 @@ def _markdown_renderer() -> MarkdownIt:
     renderer.add_render_rule("td_open", _cell_open)
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
     renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
+    # A group, not a region: a page may hold many tables, and landmarks need names of their own.
+    opening = '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>\n'
+    renderer.add_render_rule("table_open", lambda *_: opening)
+    renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return renderer
 
 
@@ -346,7 +355,8 @@ def _link_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
 
 def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
     # Alignment comes as a style attribute, which the page's policy refuses.
-    tokens[index].attrs.pop("style", None)
+    if style := tokens[index].attrs.pop("style", ""):
+        tokens[index].attrSet("class", style.removeprefix("text-align:")[0])
     return str(renderer.renderToken(tokens, index, options, env))
 
 

@@ -343,6 +343,20 @@ def test_markdown_makes_nothing_that_runs_or_loads(text: str, forbidden: str) ->
     assert forbidden not in pages.markdown(text)
 
 
+def test_a_table_scrolls_by_itself_and_keeps_its_alignment() -> None:
+    table = pages.markdown("|a|b|c|\n|--|:-:|--:|\n|1|2|3|")
+    assert table.startswith('<div class="scroll" role="group" aria-label="Table" tabindex="0">')
+    assert table.endswith("</table></div>\n")
+    for cell in ("<td>1</td>", '<td class="c">2</td>', '<td class="r">3</td>'):
+        assert cell in table
+
+
+def test_a_text_shown_again_is_not_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = pages.markdown("some *text* shown twice")
+    monkeypatch.setattr(pages, "_MARKDOWN", None)
+    assert pages.markdown("some *text* shown twice") == shown
+
+
 def test_a_link_in_a_message_tells_its_target_nothing() -> None:
     assert 'rel="noopener noreferrer nofollow"' in pages.markdown("[x](https://x.org)")
 
