@@ -52,8 +52,7 @@ _DOWNLOADS = {
     "markdown": ("text/markdown; charset=utf-8", "md"),
 }
 _NO_LONGER_VALID = (
-    "This form is no longer valid, perhaps because the server was set up anew. "
-    "Nothing was changed: send it again from a new page."
+    "This form is no longer valid, perhaps because the server was set up anew. Nothing was changed."
 )
 FORMS = {
     "admin.create": "new.html",
