@@ -28,7 +28,6 @@ SHOWN_CHIPS = 4
 MAX_MARKDOWN_CHARACTERS = 10_000
 """Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
 
-_TWICE = "This key is given twice."
 _TITLE_CHARACTERS = 120
 _DAY = 86_400
 _FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
@@ -131,10 +130,7 @@ class Form(NamedTuple):
 
 
 def tidy_arguments() -> dict[str, str]:
-    """Return the URL's arguments without blanks, and with `pair=key=value` as `metadata[key]`.
-
-    A pair may have an empty value: only it is no blank.
-    """
+    """Return the URL's arguments, `pair=key=value` as `metadata[key]`; that alone may be blank."""
     given = request.args.items()
     tidy = {name: text for name, text in given if text.strip() or name.startswith("metadata[")}
     key, equals, value = tidy.get("pair", "").partition("=")
@@ -185,20 +181,25 @@ def neighbours(query: dict[str, Any], page: listing.Page) -> tuple[bool, bool]:
 
 def read_form(schema: Schema, body: Callable[[dict[str, Any]], dict[str, Any]]) -> Form:
     """Read the request's form; `body` turns what was typed into what the schema loads."""
-    typed = _typed()
-    keys = [key for key, _ in typed["rows"]]
-    faults = {f"metadata.{key}": _TWICE for key in keys if keys.count(key) > 1}
+    given = typed()
+    keys = [key for key, _ in given["rows"]]
+    faults = {f"metadata.{key}": "This key is given twice." for key in keys if keys.count(key) > 1}
     try:
         _refuse_nul()
-        loaded = schema.load(body(typed))
+        loaded = schema.load(body(given))
     except ValidationError as error:
         faults |= by_path(error)
-    return Form(typed, {} if faults else loaded, faults)
+    return Form(given, {} if faults else loaded, faults)
 
 
-def typed_form(refusal: str) -> Form:
-    """Return the request's form as it was typed, beside what stopped it."""
-    return Form(_typed(), {}, {"form": refusal})
+def typed() -> dict[str, Any]:
+    """Return what was typed in the request's form."""
+    texts = {
+        name: [text.replace("\r\n", "\n") for text in texts] for name, texts in request.form.lists()
+    }
+    rows = zip(texts.get("key", []), texts.get("value", []), strict=False)
+    lines: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
+    return lines | {"rows": [(key, value) for key, value in rows if key or value]}
 
 
 def pairs_body(typed: dict[str, Any]) -> dict[str, Any]:
@@ -221,12 +222,7 @@ def markdown(text: str) -> Markup:
     """Return the HTML of a message's text, free of HTML, images and styles of its own."""
     if len(text) > MAX_MARKDOWN_CHARACTERS:
         return Markup('<p class="plain">%s</p>') % text
-    return _rendered(text)
-
-
-@lru_cache(maxsize=512)
-def _rendered(text: str) -> Markup:
-    return Markup(_MARKDOWN.render(text))  # noqa: S704 (html=False escapes what is stored)
+    return Markup(_render(text))  # noqa: S704 (html=False escapes what is stored)
 
 
 def is_long(text: str) -> bool:
@@ -314,15 +310,6 @@ def _title(opening: str) -> str:
     return line if len(line) <= _TITLE_CHARACTERS else f"{line[: _TITLE_CHARACTERS - 1]}…"
 
 
-def _typed() -> dict[str, Any]:
-    texts = {
-        name: [text.replace("\r\n", "\n") for text in texts] for name, texts in request.form.lists()
-    }
-    rows = zip(texts.get("key", []), texts.get("value", []), strict=False)
-    typed: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
-    return typed | {"rows": [(key, value) for key, value in rows if key or value]}
-
-
 def _refuse_nul() -> None:
     for name, values in request.form.lists():
         if any("\0" in value for value in values):
@@ -360,6 +347,6 @@ def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
     return str(renderer.renderToken(tokens, index, options, env))
 
 
-_MARKDOWN = _markdown_renderer()
+_render = lru_cache(maxsize=512)(_markdown_renderer().render)
 
 FILTERS = (ago, is_long, markdown, pretty, short_id)

@@ -54,12 +54,8 @@ _DOWNLOADS = {
 _NO_LONGER_VALID = (
     "This form is no longer valid, perhaps because the server was set up anew. Nothing was changed."
 )
-FORMS = {
-    "admin.create": "new.html",
-    "admin.save_metadata": "metadata.html",
-    "admin.add_message": "message.html",
-}
-"""The views that take in what a person typed, and the page that holds its form."""
+FORMS = {"admin.create": "new", "admin.save_metadata": "metadata", "admin.add_message": "message"}
+"""The views that take in what a person typed, and the template that holds its form."""
 
 Answer = str | AnyResponse | tuple[str, int]
 
@@ -126,11 +122,11 @@ def show_again(refusal: ApiError) -> Answer:
 
     Raises the refusal when nothing was typed.
     """
-    template = FORMS.get(request.endpoint or "")
-    if template is None:
+    if request.endpoint not in FORMS:
         raise refusal
-    form = pages.typed_form(refusal.description or "")
-    return render_template(template, form=form, **request.view_args or {}), refusal.code or 400
+    form = pages.Form(pages.typed(), {}, {"form": refusal.description or ""})
+    page = render_template(f"{FORMS[request.endpoint]}.html", form=form, **request.view_args or {})
+    return page, refusal.code or 400
 
 
 @bp.get("/")
