@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import orjson
 import sqlalchemy as sa
@@ -111,14 +110,14 @@ class Summary(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A thread as a list shows it; `chips` are the first pairs with their filters."""
+    """A thread as a list shows it; `chips` are its first pairs of metadata."""
 
     id: str
     short_id: str
     title: str
     messages: str
     active: Markup
-    chips: list[tuple[str, str, str]]
+    chips: list[tuple[str, str]]
     more: int
 
 
@@ -131,8 +130,9 @@ class Form(NamedTuple):
 
 
 def tidy_arguments() -> dict[str, str]:
-    """Return the URL's arguments without blanks, and with `pair=key=value` as `metadata[key]`."""
-    tidy = {name: value for name, value in request.args.items() if value.strip()}
+    """Return the URL's arguments, `pair=key=value` as `metadata[key]`; that alone may be blank."""
+    given = request.args.items()
+    tidy = {name: text for name, text in given if text.strip() or name.startswith("metadata[")}
     key, equals, value = tidy.get("pair", "").partition("=")
     if equals:
         del tidy["pair"]
@@ -181,25 +181,29 @@ def neighbours(query: dict[str, Any], page: listing.Page) -> tuple[bool, bool]:
 
 def read_form(schema: Schema, body: Callable[[dict[str, Any]], dict[str, Any]]) -> Form:
     """Read the request's form; `body` turns what was typed into what the schema loads."""
+    given = typed()
+    keys = [key for key, _ in given["rows"]]
+    faults = {f"metadata.{key}": "This key is given twice." for key in keys if keys.count(key) > 1}
+    try:
+        _refuse_nul()
+        loaded = schema.load(body(given))
+    except ValidationError as error:
+        faults |= by_path(error)
+    return Form(given, {} if faults else loaded, faults)
+
+
+def typed() -> dict[str, Any]:
+    """Return what was typed in the request's form."""
     texts = {
         name: [text.replace("\r\n", "\n") for text in texts] for name, texts in request.form.lists()
     }
     rows = zip(texts.get("key", []), texts.get("value", []), strict=False)
-    typed: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
-    typed["rows"] = [(key, value) for key, value in rows if key or value]
-    try:
-        _refuse_nul(texts)
-        return Form(typed, schema.load(body(typed)), {})
-    except ValidationError as error:
-        return Form(typed, {}, by_path(error))
+    lines: dict[str, Any] = {name: texts.get(name, [""])[0] for name in ("role", "content")}
+    return lines | {"rows": [(key, value) for key, value in rows if key or value]}
 
 
 def pairs_body(typed: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata typed. Raises ValidationError for a key that stands in two rows."""
-    keys = [key for key, _ in typed["rows"]]
-    twice = {key: [Fault(None, "This key is given twice.")] for key in keys if keys.count(key) > 1}
-    if twice:
-        raise ValidationError({"metadata": twice})
+    """Return the metadata typed."""
     return {"metadata": dict(typed["rows"])}
 
 
@@ -218,7 +222,7 @@ def markdown(text: str) -> Markup:
     """Return the HTML of a message's text, free of HTML, images and styles of its own."""
     if len(text) > MAX_MARKDOWN_CHARACTERS:
         return Markup('<p class="plain">%s</p>') % text
-    return Markup(_MARKDOWN.render(text))  # noqa: S704 (html=False escapes what is stored)
+    return Markup(_render(text))  # noqa: S704 (html=False escapes what is stored)
 
 
 def is_long(text: str) -> bool:
@@ -250,11 +254,6 @@ def short_id(id_: str) -> str:
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
 
 
-def chip_query(pair: tuple[str, str]) -> str:
-    """Return a metadata pair as a list's URL states it."""
-    return f"metadata%5B{quote(pair[0], '')}%5D={quote(pair[1], '')}"
-
-
 def pretty(value: Any) -> str:
     """Return JSON to read."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
@@ -272,10 +271,10 @@ def _rows(connection: Connection, project: str, threads: list[dict[str, Any]]) -
 
 def _row(thread: dict[str, Any], told: Summary) -> Row:
     pairs = list(thread["metadata"].items())
-    chips = [(*pair, chip_query(pair)) for pair in pairs[:SHOWN_CHIPS]]
     active = ago(told.active_at or thread["created_at"])
     more = max(0, len(pairs) - SHOWN_CHIPS)
-    return Row(thread["id"], short_id(thread["id"]), told.title, told.messages, active, chips, more)
+    shown, id_ = pairs[:SHOWN_CHIPS], thread["id"]
+    return Row(id_, short_id(id_), told.title, told.messages, active, shown, more)
 
 
 @lru_cache(maxsize=128)
@@ -311,8 +310,8 @@ def _title(opening: str) -> str:
     return line if len(line) <= _TITLE_CHARACTERS else f"{line[: _TITLE_CHARACTERS - 1]}…"
 
 
-def _refuse_nul(texts: dict[str, list[str]]) -> None:
-    for name, values in texts.items():
+def _refuse_nul() -> None:
+    for name, values in request.form.lists():
         if any("\0" in value for value in values):
             fault = Fault(None, "Text cannot hold the NUL character (U+0000).")
             raise ValidationError({"metadata" if name in ("key", "value") else name: [fault]})
@@ -329,6 +328,10 @@ def _markdown_renderer() -> MarkdownIt:
     renderer.add_render_rule("td_open", _cell_open)
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
     renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
+    # A group, not a region: a page may hold many tables, and landmarks need names of their own.
+    opening = '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>\n'
+    renderer.add_render_rule("table_open", lambda *_: opening)
+    renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return renderer
 
 
@@ -339,10 +342,11 @@ def _link_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
 
 def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
     # Alignment comes as a style attribute, which the page's policy refuses.
-    tokens[index].attrs.pop("style", None)
+    if style := tokens[index].attrs.pop("style", ""):
+        tokens[index].attrSet("class", style.removeprefix("text-align:")[0])
     return str(renderer.renderToken(tokens, index, options, env))
 
 
-_MARKDOWN = _markdown_renderer()
+_render = lru_cache(maxsize=512)(_markdown_renderer().render)
 
-FILTERS = (ago, chip_query, is_long, markdown, pretty, short_id)
+FILTERS = (ago, is_long, markdown, pretty, short_id)

@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import (
     Blueprint,
     Flask,
     Request,
     Response,
+    current_app,
     flash,
     redirect,
     render_template,
@@ -51,9 +52,10 @@ _DOWNLOADS = {
     "markdown": ("text/markdown; charset=utf-8", "md"),
 }
 _NO_LONGER_VALID = (
-    "This form is no longer valid, perhaps because the server was set up anew. "
-    "Go back, reload the page and send it again; nothing was changed."
+    "This form is no longer valid, perhaps because the server was set up anew. Nothing was changed."
 )
+FORMS = {"admin.create": "new", "admin.save_metadata": "metadata", "admin.add_message": "message"}
+"""The views that take in what a person typed, and the template that holds its form."""
 
 Answer = str | AnyResponse | tuple[str, int]
 
@@ -89,11 +91,42 @@ def init_app(app: Flask) -> None:
 
 
 @bp.before_request
-def _check_csrf() -> None:
+def _come_again() -> Response | None:
+    """Let a browser that comes from another site ask again from here.
+
+    It left out the session's cookie, which is Strict; an answer would set one in its place.
+    """
+    foreign = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if not foreign or current_app.config["SESSION_COOKIE_NAME"] in request.cookies:
+        return None
+    return Response(headers={"Refresh": f"0; url={own_address()}"})
+
+
+def own_address() -> str:
+    """Return the path and query that were asked for, as a header can carry them."""
+    query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
+    return quote(request.path) + (f"?{query}" if query else "")
+
+
+@bp.before_request
+def _check_csrf() -> Answer | None:
     try:
         _csrf.protect()
-    except CSRFError as error:
-        raise ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form") from error
+    except CSRFError:
+        return show_again(ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form"))
+    return None
+
+
+def show_again(refusal: ApiError) -> Answer:
+    """Show the form that was sent, all that was typed in it, beside what stopped it.
+
+    Raises the refusal when nothing was typed.
+    """
+    if request.endpoint not in FORMS:
+        raise refusal
+    form = pages.Form(pages.typed(), {}, {"form": refusal.description or ""})
+    page = render_template(f"{FORMS[request.endpoint]}.html", form=form, **request.view_args or {})
+    return page, refusal.code or 400
 
 
 @bp.get("/")
@@ -139,7 +172,7 @@ def create() -> Answer:
 
 
 @bp.post("/example")
-def example() -> AnyResponse:
+def example() -> Answer:
     body = _CREATE.loads(render_template("example.json"))
     return _create(body, "This is what a thread looks like.")
 
@@ -185,8 +218,11 @@ def save_metadata(thread_id: str) -> Answer:
     form = pages.read_form(_MODIFY, pages.pairs_body)
     if form.faults:
         return render_template("metadata.html", thread_id=thread_id, form=form), 400
-    with database.write() as connection:
-        store.modify_thread(connection, project(), thread_id, form.body)
+    try:
+        with database.write() as connection:
+            store.modify_thread(connection, project(), thread_id, form.body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done("Metadata saved.", url_for(".thread", thread_id=thread_id))
 
 
@@ -196,8 +232,11 @@ def add_message(thread_id: str) -> Answer:
     form = pages.read_form(_CREATE_MESSAGE, pages.message_body)
     if form.faults:
         return render_template("message.html", thread_id=thread_id, form=form), 400
-    with database.write() as connection:
-        added = store.create_message(connection, project(), thread_id, form.body)
+    try:
+        with database.write() as connection:
+            added = store.create_message(connection, project(), thread_id, form.body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done("Message added.", _permalink(thread_id, id_of(added)))
 
 
@@ -249,6 +288,7 @@ def delete(thread_id: str | None = None) -> AnyResponse:
 def _list(filters: dict[str, str], **shown: Any) -> str:
     kept = {name: text for name, text in filters.items() if name not in ("after", "before")}
     shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters}
+    shown["twin"] = f"/admin/threads.json{'?' if filters else ''}{urlencode(filters)}"
     pairs = [
         (name, text, _list_address({key: kept[key] for key in kept if key != name}))
         for name, text in kept.items()
@@ -272,9 +312,12 @@ def _find(thread_id: str) -> dict[str, Any]:
     return found
 
 
-def _create(body: dict[str, Any], message: str) -> AnyResponse:
-    with database.write() as connection:
-        created = store.create_thread(connection, project(), body)
+def _create(body: dict[str, Any], message: str) -> Answer:
+    try:
+        with database.write() as connection:
+            created = store.create_thread(connection, project(), body)
+    except ApiError as refusal:
+        return show_again(refusal)
     return _done(message, url_for(".thread", thread_id=id_of(created)))
 
 

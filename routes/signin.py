@@ -1,5 +1,6 @@
 """Signing in to the browse page with an API key, once keys exist."""
 
+import re
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -12,12 +13,14 @@ import database
 import keys
 from errors import ApiError
 from models import FailedSignIn, unix_now
-from routes.admin import bp
+from routes.admin import FORMS, Answer, bp, own_address, show_again
 
 SESSION_LIFE = timedelta(hours=12)
 FREE_TRIES = 5
 FORGOTTEN_SECONDS = 3_600
 _LONGEST_WAIT_SECONDS = 300
+_OWN_PAGE = re.compile(r"/admin/(?!.*//)[!-\[\]-~]*")
+_SIGNED_OUT = "You are signed out, and nothing was changed. Sign in in another tab first."
 _OPEN_VIEWS = frozenset({"admin.sign_in", "admin.check_key"})
 
 
@@ -28,17 +31,22 @@ def init_app(app: Flask) -> None:
 
 
 @bp.before_request
-def _require_sign_in() -> Response | None:
+def _require_sign_in() -> Answer | None:
     """Show no page without a key of a project, once there are keys."""
     if not keys.ring().keyed or request.endpoint in _OPEN_VIEWS:
         return None
-    key = keys.ring().named(session.get("key", ""))
+    lasts = unix_now() - session.get("at", 0) < SESSION_LIFE.total_seconds()
+    key = keys.ring().named(session.get("key", "")) if lasts else None
     if key:
         access.use(key)
         return None
+    session.pop("key", None)
+    if request.endpoint in FORMS:
+        return show_again(ApiError(401, _SIGNED_OUT, code="not_signed_in"))
     if request.path.endswith(".json"):
         raise ApiError(401, "Sign in at /admin/sign-in first.", code="not_signed_in")
-    return redirect(url_for("admin.sign_in"))
+    wanted = own_address() if request.method == "GET" else "/admin/"
+    return redirect(url_for("admin.sign_in", next=wanted if wanted != "/admin/" else None))
 
 
 @bp.get("/sign-in")
@@ -58,9 +66,10 @@ def check_key() -> Response | tuple[str, int]:
         return render_template("sign_in.html", refusal="This is no valid API key."), 401
     session.clear()
     session.permanent = True
-    session["key"] = key.sha256
+    session.update(key=key.sha256, at=unix_now())
     _forget_failures(address)
-    return redirect(url_for("admin.threads"), 303)
+    wanted = request.form.get("next", "")
+    return redirect(wanted if _OWN_PAGE.fullmatch(wanted) else url_for("admin.threads"), 303)
 
 
 @bp.post("/sign-out")

@@ -18,6 +18,7 @@ async function copy(button, source) {
     setTimeout(() => button.classList.remove("done"), 1500);
     say("Copied.");
   } catch {
+    if (source.title) source.textContent = source.title;
     getSelection().selectAllChildren(source);
     say("Selected: copy it with the keyboard.");
   }
@@ -43,7 +44,7 @@ if (all) {
     all.checked = chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
   };
-  all.hidden = false;
+  all.parentElement.hidden = false;
   all.addEventListener("change", () => {
     for (const box of boxes) box.checked = all.checked;
     count();

@@ -37,9 +37,14 @@ def make_thread(client: FlaskClient) -> MakeThread:
 
 def submit(client: FlaskClient, form_at: str, to: str, **fields: Any) -> TestResponse:
     """Send a form with the token of the page that holds it."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', client.get(form_at).text)
-    assert found, form_at
-    return client.post(to, data={"csrf_token": found[1], **fields})
+    return client.post(to, data=hidden(client.get(form_at).text) | fields)
+
+
+def hidden(page: str) -> dict[str, str]:
+    """Return the token of a page's first form."""
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found, page
+    return {"csrf_token": found[1]}
 
 
 def ids_of(client: FlaskClient, thread_id: str) -> list[str]:
@@ -149,6 +154,32 @@ def test_a_chip_leads_to_the_threads_that_share_its_pair(
         [link] = re.findall(r'<a class="chip" href="([^"]+)"', client.get(page).text)
         found = client.get(link.replace("&amp;", "&")).text
         assert re.findall(r'name="id" value="(\w+)"', found) == [thread_id]
+
+
+def test_a_chip_adds_to_the_filters_and_may_be_followed_twice(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    thread_id = make_thread("hi", plan="pro", note="")
+    make_thread("other", plan="pro")
+    address = "/admin/?metadata%5Bplan%5D=pro"
+    for chip, shown in (("plan: pro", 2), ("note: ", 1), ("plan: pro", 1)):
+        [link, *_] = re.findall(
+            rf'class="chip" href="([^"]+)" title="{chip}"', client.get(address).text
+        )
+        address = link.replace("&amp;", "&")
+        found = re.findall(r'name="id" value="(\w+)"', client.get(address).text)
+        assert (len(found), thread_id in found) == (shown, True)
+    assert address == "/admin/?metadata%5Bplan%5D=pro&metadata%5Bnote%5D="
+
+
+def test_the_raw_json_of_a_page_of_the_list_is_that_page(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    made = [make_thread("hi", plan="pro") for _ in range(3)]
+    page = client.get(f"/admin/?metadata[plan]=pro&after={made[1]}").text
+    twin = re.search(r'href="([^"]+)">Raw JSON', page)
+    assert twin
+    assert client.get(twin[1].replace("&amp;", "&")).json["first_id"] == made[0]
 
 
 def test_a_typed_pair_and_blanks_become_a_tidy_url(client: FlaskClient) -> None:
@@ -312,6 +343,23 @@ def test_markdown_makes_nothing_that_runs_or_loads(text: str, forbidden: str) ->
     assert forbidden not in pages.markdown(text)
 
 
+def test_a_table_scrolls_by_itself_and_keeps_its_alignment() -> None:
+    table = pages.markdown("|a|b|c|\n|--|:-:|--:|\n|1|2|3|")
+    assert table.startswith('<div class="scroll" role="group" aria-label="Table" tabindex="0">')
+    assert table.endswith("</table></div>\n")
+    for cell in ("<td>1</td>", '<td class="c">2</td>', '<td class="r">3</td>'):
+        assert cell in table
+
+
+def test_a_text_shown_again_is_not_rendered_again() -> None:
+    for _ in range(2):
+        before = pages._render.cache_info().hits
+        assert (
+            pages.markdown("some *text* shown twice") == "<p>some <em>text</em> shown twice</p>\n"
+        )
+    assert pages._render.cache_info().hits == before + 1
+
+
 def test_a_link_in_a_message_tells_its_target_nothing() -> None:
     assert 'rel="noopener noreferrer nofollow"' in pages.markdown("[x](https://x.org)")
 
@@ -348,6 +396,7 @@ def test_a_refused_thread_keeps_all_that_was_typed(client: FlaskClient) -> None:
     for typed in ("kept text", "k" * 65, "kept value", "v" * 513, '"assistant" selected'):
         assert typed in answer.text
     assert "This key is given twice." in answer.text
+    assert answer.text.count('class="fault" id="fault-') == 4
     assert client.get("/v1/threads").json["data"] == []
 
 
@@ -368,6 +417,33 @@ def test_a_refused_message_is_told_on_its_form(
     assert answer.status_code == 400
     assert sentence in answer.text
     assert fields["content"].replace("\0", "") in answer.text.replace("\0", "")
+
+
+@pytest.mark.parametrize("form", ["", "/metadata", "/messages"])
+def test_an_expired_form_comes_back_with_all_that_was_typed(
+    client: FlaskClient, make_thread: MakeThread, form: str
+) -> None:
+    to = f"/admin/threads/{make_thread('hi')}{form}" if form else "/admin/threads"
+    typed = {"role": "assistant", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(to, data={"csrf_token": "expired", **typed})
+    assert answer.status_code == 400
+    assert ">\ntyped text</textarea>" in answer.text
+    assert "to be sent again" in answer.text
+    assert client.post(to, data=typed | hidden(answer.text)).status_code == 303
+
+
+@pytest.mark.parametrize("form", ["metadata", "messages"])
+def test_a_form_of_a_thread_deleted_meanwhile_keeps_what_was_typed(
+    client: FlaskClient, make_thread: MakeThread, form: str
+) -> None:
+    thread_id = make_thread("hi")
+    token = hidden(client.get(f"/admin/threads/{thread_id}").text)
+    client.delete(f"/v1/threads/{thread_id}")
+    typed = {"role": "user", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(f"/admin/threads/{thread_id}/{form}", data=typed | token)
+    assert answer.status_code == 404
+    assert "No thread found" in answer.text
+    assert ">\ntyped text</textarea>" in answer.text
 
 
 def test_a_longest_message_fits_in_a_form(client: FlaskClient, make_thread: MakeThread) -> None:
@@ -513,6 +589,16 @@ def test_every_post_needs_the_token_and_the_api_needs_none(
 def test_a_foreign_page_cannot_post(client: FlaskClient) -> None:
     answer = client.post("/admin/example", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
+
+
+def test_a_link_from_another_site_is_asked_again_from_here(client: FlaskClient) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    asked = "/admin/threads/x%0Ay?q=a%20b&x=%C3%B6"
+    answer = client.get(asked, headers=foreign)
+    assert (answer.status_code, answer.headers["Refresh"]) == (200, f"0; url={asked}")
+    assert "Set-Cookie" not in answer.headers
+    client.get("/admin/threads/new")
+    assert "Refresh" not in client.get("/admin/", headers=foreign).headers
 
 
 def test_the_session_cookie_stays_on_the_page(client: FlaskClient) -> None:

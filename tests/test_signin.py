@@ -34,9 +34,15 @@ def token_of(client: FlaskClient, address: str = "/admin/sign-in") -> str:
     return found[1]
 
 
-def sign_in(client: FlaskClient, secret: str, **options: Any) -> Any:
-    form = {"key": secret, "csrf_token": token_of(client)}
+def sign_in(client: FlaskClient, secret: str, wanted: str = "", **options: Any) -> Any:
+    form = {"key": secret, "csrf_token": token_of(client), "next": wanted}
     return client.post("/admin/sign-in", data=form, **options)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set the server's clock."""
+    return lambda second: monkeypatch.setattr(sources, "now", lambda: second)
 
 
 def test_without_keys_nobody_signs_in(client: FlaskClient) -> None:
@@ -46,12 +52,17 @@ def test_without_keys_nobody_signs_in(client: FlaskClient) -> None:
 @pytest.mark.parametrize("path", ["/admin/", "/admin/threads/new", "/admin/threads/thread_a"])
 def test_with_keys_every_page_asks_to_sign_in(client: FlaskClient, secret: str, path: str) -> None:
     answer = client.get(path)
-    assert (answer.status_code, answer.location) == (302, "/admin/sign-in")
+    assert answer.status_code == 302
+    assert answer.location.startswith("/admin/sign-in")
 
 
 def test_nothing_is_written_without_a_sign_in(client: FlaskClient, secret: str) -> None:
     answer = client.post("/admin/example", data={"csrf_token": token_of(client)})
     assert answer.location == "/admin/sign-in"
+    form = {"csrf_token": token_of(client), "content": "typed text"}
+    answer = client.post("/admin/threads", data=form)
+    assert answer.status_code == 401
+    assert ">\ntyped text</textarea>" in answer.text
     key = {"Authorization": f"Bearer {secret}"}
     assert client.get("/v1/threads", headers=key).json["data"] == []
 
@@ -95,6 +106,49 @@ def test_the_cookie_is_secure_behind_https(client: FlaskClient, secret: str) -> 
     assert "Secure" in answer.headers["Set-Cookie"]
 
 
+@pytest.mark.parametrize("wanted", ["/admin/?q=a%20b&metadata%5Bx%5D=", "/admin/threads/new"])
+def test_a_sign_in_leads_to_the_page_that_asked_for_it(
+    client: FlaskClient, secret: str, wanted: str
+) -> None:
+    page = client.get(wanted, follow_redirects=True).text
+    found = re.search(r'name="next" value="([^"]+)"', page)
+    assert found
+    answer = sign_in(client, secret, found[1].replace("&amp;", "&"))
+    assert (answer.status_code, answer.location) == (303, wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["//x.test", "https://x.test/admin/", "/admin/..//x.test", "/admin/\\x", "/v1", "/admin/\n"],
+)
+def test_a_sign_in_leads_nowhere_else(client: FlaskClient, secret: str, wanted: str) -> None:
+    assert sign_in(client, secret, wanted).location == "/admin/"
+
+
+def test_a_sign_in_ends_after_twelve_hours_however_much_it_is_used(
+    client: FlaskClient, secret: str, clock: Callable[[int], None]
+) -> None:
+    clock(1_000)
+    sign_in(client, secret)
+    clock(1_000 + 12 * 3_600 - 1)
+    form = {"csrf_token": token_of(client, "/admin/threads/new")}
+    assert "Set-Cookie" in client.post("/admin/example", data=form).headers
+    assert client.get("/admin/").status_code == 200
+    clock(1_000 + 12 * 3_600)
+    assert client.get("/admin/").location == "/admin/sign-in"
+
+
+def test_snippets_take_the_key_from_the_environment(client: FlaskClient, secret: str) -> None:
+    sign_in(client, secret)
+    first = client.get("/admin/").text
+    form = {"csrf_token": token_of(client, "/admin/threads/new")}
+    thread = client.get(client.post("/admin/example", data=form).location).text
+    for page in (first, thread):
+        assert 'api_key=os.environ["THREADS_API_KEY"]' in page
+    assert "Bearer $THREADS_API_KEY" in thread
+    assert "limit=100&amp;order=asc" in thread
+
+
 def test_a_cookie_holds_no_key(client: FlaskClient, secret: str) -> None:
     assert secret not in sign_in(client, secret).headers["Set-Cookie"]
 
@@ -122,12 +176,6 @@ def test_a_wrong_key_is_refused_on_the_page(client: FlaskClient, secret: str) ->
     answer = sign_in(client, "tsk_wrong")
     assert answer.status_code == 401
     assert "This is no valid API key." in answer.get_data(as_text=True)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Set the server's clock."""
-    return lambda second: monkeypatch.setattr(sources, "now", lambda: second)
 
 
 def test_wrong_keys_make_an_address_wait_longer_each_time(
@@ -188,7 +236,7 @@ def test_a_page_about_a_foreign_thread_is_that_of_a_missing_one(
         address = rule.replace("<thread_id>", thread).replace("<message_id>", message)
         answer = client.open(address, method=method, data=form if method == "POST" else None)
         text = answer.get_data(as_text=True).replace(thread, "THREAD").replace(message, "MESSAGE")
-        return answer.status_code, re.sub(r"req_[0-9a-f]{32}", "REQUEST", text)
+        return answer.status_code, re.sub(r'req_[0-9a-f]{32}|(?<=csrf_token" )[^>]*', "ANY", text)
 
     foreign = ask(theirs, message)
     assert foreign == ask(NO_THREAD, NO_MESSAGE)
