@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from benchmarks.load import (
     measure,
     memory_mb,
 )
+from config import ROOT
 from tests import clusters
 
 TEXT = "Hello, how are you? I would like to know what the weather will be tomorrow in my town."
@@ -154,6 +156,22 @@ class Bench:
                 _tell(f"memory after {served:,} requests: {found[-1][1]:.0f} MB")
         return found
 
+    def imported(self, threads: int) -> dict[str, float]:
+        """Measure `flask import` of so many threads: messages a second, megabytes, file size."""
+        dump, target = self.folder / "threads.jsonl", self.folder / "imported.db"
+        target.unlink(missing_ok=True)
+        _flask(self._database(threads)[0], "export", "--output", str(dump))
+        started = time.monotonic()
+        megabytes = _flask(target, "import", str(dump))
+        seconds = time.monotonic() - started
+        messages = threads * data.MESSAGES + data.FULL_MESSAGES
+        return {
+            "messages": messages,
+            "rate": messages / seconds,
+            "megabytes": megabytes,
+            "bytes": target.stat().st_size / messages,
+        }
+
     def chat(self) -> Figures:
         """Measure sessions of a chat with eight clients; figures are per request."""
         with contenders.ours(f"sqlite:///{self.folder}/chat.db") as one:
@@ -162,6 +180,16 @@ class Bench:
             count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, length)
             spent = cpu_seconds(one.pids) - before
         return Figures(count * 9 / seconds, spent / count / 9 * 1e6, p50 / 9, p99 / 9)
+
+
+def _flask(database: Path, *arguments: str) -> float:
+    """Run a command on a database file; return the most memory it held, in megabytes."""
+    environment = os.environ | {"THREADS_DATABASE_URL": f"sqlite:///{database}"}
+    command = [sys.executable, "-m", "flask", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return usage.ru_maxrss / 1024
 
 
 def _for_contender(contender: str, workload: str, request: Request) -> Request | None:
@@ -224,6 +252,7 @@ def main() -> None:
         result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)
         result["chat"] = bench.chat()
         result["growth"], result["files"] = bench.grow()
+        result["import"] = bench.imported(bench.growth[0 if given.quick else 1])
         result["memory"] = bench.memory(5_000 if given.quick else 100_000)
     text = report.as_markdown(result)
     print(text)

@@ -18,6 +18,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         _compared("One connection", result["one"]) if result["one"] else "",
         _floor(result),
         _growth(result),
+        _imported(result),
         _memory(result),
         "Run `make bench` to measure your own machine, `make bench QUICK=1` for two minutes.",
     ]
@@ -93,6 +94,15 @@ def _growth(result: dict[str, Any]) -> str:
         for each in result["files"]
     )
     return f"## Growth\n\nTen messages a thread. {files}.\n\n{_table(head, rows)}"
+
+
+def _imported(result: dict[str, Any]) -> str:
+    found = result["import"]
+    return (
+        f"`flask import` of {found['messages']:,} messages: {found['rate']:,.0f} messages/s, "
+        f"at most {found['megabytes']:.0f} MB of memory, {found['bytes']:.0f} bytes of file a "
+        "message, indexes and text search included."
+    )
 
 
 def _memory(result: dict[str, Any]) -> str:
