@@ -132,11 +132,9 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def _check_addresses(cfg: Any) -> None:
     """Refuse what gunicorn will listen on, its own arguments counted, unless it may be served."""
-    if handed_on := _sockets_of_systemd():
-        wheres = [(name, address(name)) for name in handed_on]
-    else:
-        wheres = list(zip(cfg.bind, cfg.address, strict=True))
-    for name, where in wheres:
+    handed_on = _sockets_of_systemd()
+    given = zip(cfg.bind, cfg.address, strict=True)
+    for name, where in [(name, address(name)) for name in handed_on] or given:
         is_port = isinstance(where, tuple)
         if not (_keyed or (is_port and is_loopback(where[0]))):
             sys.exit(
