@@ -29,7 +29,10 @@ from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
 from operating import backup, doctor
 
 _NUMBER = re.compile("[0-9]{1,11}", re.ASCII)
+_PROJECT = re.compile("[A-Za-z0-9_.-]{1,64}")
+_LONGEST_AGE = 100 * 366 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_NO_MEMORY = "A key in a database in memory ends with this command: set THREADS_DATABASE_URL."
 _PRUNED_AT_ONCE = 500
 _LINE_EVERY_SECONDS = 2
 
@@ -88,12 +91,35 @@ class Age(click.ParamType[int]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if _NUMBER.fullmatch(value[:-1]) and value[-1] in _UNITS:
-            return int(value[:-1]) * _UNITS[value[-1]]
+            seconds = int(value[:-1]) * _UNITS[value[-1]]
+            if seconds > _LONGEST_AGE:
+                self.fail("It may be 100 years at most.", param, ctx)
+            return seconds
         self.fail("Write it as a number and s, m, h, d or w, for example 30d.", param, ctx)
 
 
+def _project_name(_: click.Context, param: click.Parameter, name: str) -> str:
+    if not _PROJECT.fullmatch(name):
+        raise click.BadParameter("Give it 1 to 64 letters, digits, -, _ or .", param=param)
+    return name
+
+
+def _no_key_twice(
+    _: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    if len(dict(pairs)) < len(pairs):
+        raise click.BadParameter("A key is given twice; no thread has two values.", param=param)
+    return pairs
+
+
 _project = click.option("--project", default=DEFAULT_PROJECT, show_default=True)
-_metadata = click.option("--metadata", type=Pair(), multiple=True, help="Must match; repeatable.")
+_metadata = click.option(
+    "--metadata",
+    type=Pair(),
+    multiple=True,
+    callback=_no_key_twice,
+    help="Must match; repeatable.",
+)
 
 
 @click.command()
@@ -175,11 +201,13 @@ def keys_group() -> None:
 
 
 @keys_group.command("create")
-@click.argument("project")
+@click.argument("project", callback=_project_name)
 @click.option("--name", default="", help="A note for yourself.")
 @click.option("--expires", type=Age(), help="Its length of life: 90d, 12w. Default: no end.")
 def create_key(project: str, name: str, expires: int | None) -> None:
     """Print a new key for PROJECT, once. `default` is the project of open mode."""
+    if database.is_memory(current_app):
+        raise click.ClickException(_NO_MEMORY)
     with _database():
         click.echo(keys.create(project, name, expires and unix_now() + expires))
 

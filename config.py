@@ -1,6 +1,7 @@
 """Settings: every THREADS_… variable, read once, refused early and together."""
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ MIN_SECRET_CHARACTERS = 32
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
+_NO_DEBUG = "Unset FLASK_DEBUG: debugging shows failures, and what is in them, to any caller."
 
 
 def from_env() -> dict[str, Any]:
@@ -38,6 +40,8 @@ def from_env() -> dict[str, Any]:
         "SECRET_KEY": env.str("SECRET_KEY", None, validate=_secret),
     }
     env.seal()
+    if os.environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no"):
+        raise EnvValidationError(_NO_DEBUG, {"FLASK_DEBUG": [_NO_DEBUG]})
     if settings["MOCK"] == "on" and (settings["WORKERS"] or 1) > 1:
         raise EnvValidationError(_MOCK_IS_SINGLE, {"THREADS_MOCK": [_MOCK_IS_SINGLE]})
     return settings

@@ -1,8 +1,10 @@
 """gunicorn's settings, from the same THREADS_… variables; run it as `gunicorn` in this folder."""
 
+import ctypes
 import importlib
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -11,23 +13,53 @@ from typing import Any
 
 from environs import EnvValidationError
 
-import database
 from config import address, from_env, is_loopback
-from errors import ApiError
-from logs import CONFIG
 
-try:
-    _settings = from_env()
-except EnvValidationError as error:
-    sys.exit(f"Wrong settings: {error}")
+
+def _read_settings() -> dict[str, Any]:
+    try:
+        return from_env()
+    except EnvValidationError as error:
+        sys.exit(f"Wrong settings: {error}")
+
+
+def _try_port(bind: str, where: tuple[str, int]) -> None:
+    family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            sys.exit(f"Cannot listen on {bind}: {error.strerror}. THREADS_BIND chooses another.")
+
+
+def _may_try_early(host: str) -> bool:
+    """Tell whether THREADS_BIND alone says what is listened on, as on_starting does later.
+
+    At a reload, when the slow imports are done, the port is our own.
+    """
+    is_reload = "database" in sys.modules
+    is_overruled = len(sys.argv) > 1 or {"GUNICORN_CMD_ARGS", "LISTEN_PID"} & os.environ.keys()
+    return is_loopback(host) and not (is_reload or is_overruled)
+
+
+_settings = _read_settings()
+_where = address(_settings["BIND"])
+if _may_try_early(_where[0]):
+    _try_port(_settings["BIND"], _where)
+
+# Slow imports: a port in use is refused before them.
+import database  # noqa: E402
+from errors import ApiError  # noqa: E402
+from logs import CONFIG  # noqa: E402
 
 _keyed = _settings["DATABASE_URL"] != "memory" and database.has_keys(_settings["DATABASE_URL"])
 if _settings["WORKERS"] is None:
     _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
-_host, _port = address(_settings["BIND"])
 _READ_SECONDS, _SEND_SECONDS = 5, 30
 _SYSTEMD_SOCKET = 3
 _REFUSED = 3
+_PR_SET_PDEATHSIG = 1
 
 wsgi_app = "app:create_app()"
 bind = _settings["BIND"]
@@ -54,18 +86,12 @@ Threads server at {url}
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
-    handed_on = _sockets_of_systemd()
-    for where in handed_on or [bind]:
-        if not (_keyed or is_loopback(address(where)[0])):
-            sys.exit(
-                f"THREADS_BIND={where} is not loopback: make an API key first (flask keys create)."
-            )
-    if not handed_on:
-        _try_port()
+    os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
+    _read_settings()
+    _check_addresses(server.cfg)
     prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
     os.environ["THREADS_DATABASE_URL"] = prepared
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(database.private_folder())
-    os.environ["THREADS_WORKERS"] = str(workers)
     if _settings["SEED"] or not database.is_current(prepared):
         _prepare_in_child()
 
@@ -94,6 +120,28 @@ def _name_of(listener: socket.socket) -> str:
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
     database.refuse_old_schema(os.environ["THREADS_DATABASE_URL"])
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Let a worker end with its master, even a killed one: it would keep the port."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server.pid:
+            os._exit(1)
+
+
+def _check_addresses(cfg: Any) -> None:
+    """Refuse what gunicorn will listen on, its own arguments counted, unless it may be served."""
+    handed_on = _sockets_of_systemd()
+    given = zip(cfg.bind, cfg.address, strict=True)
+    for name, where in [(name, address(name)) for name in handed_on] or given:
+        is_port = isinstance(where, tuple)
+        if not (_keyed or (is_port and is_loopback(where[0]))):
+            sys.exit(
+                f"THREADS_BIND={name} is not loopback: make an API key first (flask keys create)."
+            )
+        if is_port and not handed_on:
+            _try_port(name, where)
 
 
 def _prepare_in_child() -> None:
@@ -128,13 +176,3 @@ def _sockets_of_systemd() -> list[str]:
         with socket.socket(fileno=os.dup(_SYSTEMD_SOCKET + number)) as listener:
             names.append(_name_of(listener))
     return [f"{name}:0" if name.startswith("unix:") else name for name in names]
-
-
-def _try_port() -> None:
-    family = socket.AF_INET6 if ":" in _host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_host, _port))
-        except OSError as error:
-            sys.exit(f"Cannot listen on {bind}: {error.strerror}. THREADS_BIND chooses another.")

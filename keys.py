@@ -6,6 +6,7 @@ No key was ever made: open mode. From the first one on, for good, the server is 
 import hashlib
 import hmac
 import os
+import time
 import zlib
 from contextlib import suppress
 from threading import Lock
@@ -81,7 +82,7 @@ class Ring:
         key = self._keys.get(digest)
         if key is None or not hmac.compare_digest(key.sha256, digest):
             return None
-        return key if key.expires_at is None or key.expires_at > unix_now() else None
+        return key if key.expires_at is None or key.expires_at > time.time() else None
 
     def touch(self, key: Key) -> None:
         """Note the use of a key, once a minute and only when no writer has to be waited for."""
@@ -108,7 +109,10 @@ def ring() -> Ring:
 
 
 def create(project: str, name: str, expires_at: int | None) -> str:
-    """Store a new key for a project; return the secret, which is kept nowhere."""
+    """Store a new key for a project; return the secret, which is kept nowhere.
+
+    It expires by the real clock: one that /_mock moves would open what is closed.
+    """
     secret = new_secret()
     values: dict[str, Any] = {
         "sha256": hash_of(secret),

@@ -15,9 +15,12 @@ Keys are read from SOURCE_API_KEY and TARGET_API_KEY. Needs the package `openai`
 
 Run it again after an interruption: threads that stand in the output file already are not read
 again. A thread that cannot be copied is named on stderr and the others go on; the status is then 1.
+Parts that no import takes (images in data: URLs, files without a file id) are left out, each with
+a line on stderr.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -34,6 +37,9 @@ from openai.types.beta import Thread
 SECONDS_BETWEEN_LINES = 2
 THREAD_FIELDS = ("id", "object", "created_at")
 MESSAGE_FIELDS = ("id", "object", "created_at", "assistant_id", "thread_id", "run_id", "role")
+TOOLS = ("code_interpreter", "file_search")
+IMAGES = {"image_file": ("file_id", "file"), "image_url": ("url", "http")}
+DETAILS = ("auto", "low", "high")
 LATER_MESSAGE_FIELDS = ("status", "incomplete_details", "completed_at", "incomplete_at")
 
 
@@ -119,7 +125,7 @@ def copy(source: OpenAI, target: OpenAI | None, thread_id: str) -> str:
     """Copy one thread; return its line of the output file. Raises APIError."""
     thread = source.beta.threads.retrieve(thread_id).to_dict()
     listed = source.beta.threads.messages.list(thread_id, limit=100, order="asc")
-    messages = [message.to_dict() for message in listed]
+    messages = [cleaned(message.to_dict(warnings=False)) for message in listed]
     if target is None:
         line = {"thread": as_exported(thread), "messages": [*map(message_as_exported, messages)]}
         return f"{json.dumps(line, ensure_ascii=False)}\n"
@@ -128,7 +134,10 @@ def copy(source: OpenAI, target: OpenAI | None, thread_id: str) -> str:
         "tool_resources": resources(thread),
         "messages": [*map(as_created, messages)],
     }
-    return f"{thread_id} {target.beta.threads.create(**body).id}\n"
+    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    # A try whose answer was lost makes no second thread, nor does a run after an interruption.
+    once = {"Idempotency-Key": f"{thread_id[:100]}-{digest}"}
+    return f"{thread_id} {target.beta.threads.create(**body, extra_headers=once).id}\n"
 
 
 def as_exported(thread: dict[str, Any]) -> dict[str, Any]:
@@ -146,16 +155,67 @@ def resources(thread: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def cleaned(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without what only its server knows and what no import takes."""
+    parts = [(part, clean_part(part)) for part in message["content"] or []]
+    files = [(file, clean_attachment(file)) for file in message.get("attachments") or []]
+    for given, clean in parts + files:
+        if not clean:
+            where = f"{message.get('thread_id')}: {message.get('id')}"
+            print(f"{where}: left out {json.dumps(given)[:200]}", file=sys.stderr)
+    return message | {
+        "content": [clean for _, clean in parts if clean],
+        "attachments": [clean for _, clean in files if clean],
+    }
+
+
+def clean_part(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a content part with the keys of the specification only; {} for one to leave out."""
+    kind = part.get("type", "")
+    given = part.get(kind) or {}
+    if kind == "text":
+        annotations = [*filter(None, map(clean_annotation, given.get("annotations") or []))]
+        return {"type": kind, kind: {"value": given.get("value") or "", "annotations": annotations}}
+    if kind == "refusal":
+        return {"type": kind, kind: given or ""}
+    key, start = IMAGES.get(kind, ("", ""))
+    if not key or not str(given.get(key)).startswith(start):
+        return {}
+    detail = {"detail": given["detail"]} if given.get("detail") in DETAILS else {}
+    return {"type": kind, kind: {key: given[key]} | detail}
+
+
+def clean_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
+    """Return an annotation without what older versions added; {} for one of another kind."""
+    kind = annotation.get("type", "")
+    file_id = (annotation.get(kind) or {}).get("file_id")
+    if kind not in ("file_citation", "file_path") or not file_id:
+        return {}
+    fixed = {key: annotation[key] for key in ("type", "text", "start_index", "end_index")}
+    return fixed | {kind: {"file_id": file_id}}
+
+
+def clean_attachment(attachment: dict[str, Any]) -> dict[str, Any]:
+    """Return an attachment with its known tools; {} for one whose file id no import takes."""
+    if not str(attachment.get("file_id")).startswith("file"):
+        return {}
+    kinds = [tool.get("type") for tool in attachment.get("tools") or []]
+    tools = [{"type": kind} for kind in kinds if kind in TOOLS]
+    return {"file_id": attachment["file_id"], "tools": tools}
+
+
 def message_as_exported(message: dict[str, Any]) -> dict[str, Any]:
     """Return a message as the exchange format has it; some servers do not send every field."""
     fixed = {key: message.get(key) for key in MESSAGE_FIELDS}
     later = {key: message[key] for key in LATER_MESSAGE_FIELDS if key in message}
+    if not later.get("status", "completed"):
+        del later["status"]
     return (
         fixed
         | later
         | {
             "content": message["content"],
-            "attachments": message.get("attachments") or [],
+            "attachments": message["attachments"],
             "metadata": message.get("metadata") or {},
         }
     )
@@ -171,7 +231,7 @@ def as_created(message: dict[str, Any]) -> dict[str, Any]:
     return {
         "role": message["role"],
         "content": parts or " ",
-        "attachments": message.get("attachments") or [],
+        "attachments": message["attachments"],
         "metadata": message.get("metadata") or {},
     }
 

@@ -8,14 +8,16 @@ import random
 import re
 import time
 from collections import deque
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from socket import SHUT_RDWR
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Request, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
 
 import database
 import exchange
@@ -36,6 +38,7 @@ _CLOCK = schemas.Clock()
 _REQUESTS = schemas.RequestFilter()
 _DELAY = re.compile(r"([0-9]{1,5})(ms|s)", re.ASCII)
 _WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
+_TOLD_WITH_STATUS = ("retry_after", "retry_after_ms", "should_retry")
 _OWN_PATHS = "/_mock/"
 _FAULT_HEADERS = frozenset({"HTTP_X_MOCK_FAULT", "HTTP_X_MOCK_DELAY"})
 _DROPS = {"drop": "before", "drop-after": "after"}
@@ -77,6 +80,7 @@ class Logged(NamedTuple):
     nanoseconds: int
     request_id: str
     body: bytes
+    project: str | None
 
     def to_wire(self) -> dict[str, Any]:
         """Return the entry with its body as JSON, passed through, else as text, else null."""
@@ -104,6 +108,7 @@ class Mock:
     def __init__(self, app: Flask) -> None:
         self.lock = Lock()
         self.rules: list[Rule] = []
+        self._changed = Event()
         self.log: deque[Logged] = deque(maxlen=LOGGED_REQUESTS)
         self.snapshots: dict[str, Any] = {}
         self._always = app.config["MOCK"] == "on"
@@ -117,11 +122,12 @@ class Mock:
         """Let the fault for this request happen, if there is one."""
         if not self.rules and _FAULT_HEADERS.isdisjoint(request.environ):
             return
-        if request.path.startswith(_OWN_PATHS) or not self.is_on():
+        if request.method == "OPTIONS" or request.path.startswith(_OWN_PATHS) or not self.is_on():
             return
+        changed = self._changed
         if fault := self._fault():
             read_bytes()
-            time.sleep(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
+            changed.wait(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
             g.drop_after = fault.get("drop") == "after"
             if fault.get("drop") == "before":
                 _drop_connection()
@@ -134,7 +140,7 @@ class Mock:
         # Each use of a proxy costs as much as all the rest: these are what they stand for.
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]
         context = g._get_current_object()
-        if asked.path.startswith(_OWN_PATHS) or not self.is_on():
+        if asked.method == "OPTIONS" or asked.path.startswith(_OWN_PATHS) or not self.is_on():
             return response
         self.log.append(
             Logged(
@@ -144,12 +150,20 @@ class Mock:
                 response.status_code,
                 time.perf_counter_ns() - context.started,
                 context.request_id,
-                context.get("body", b"")[:LOGGED_BODY_BYTES],
+                _body_of(asked, context)[:LOGGED_BODY_BYTES],
+                context.get("project"),
             )
         )
         if context.get("drop_after"):
             _drop_connection()
         return response
+
+    def set_rules(self, rules: list[Rule]) -> None:
+        """Put new rules in place of the old ones and end all delays: each holds a thread."""
+        with self.lock:
+            self.rules = rules
+            self._changed.set()
+            self._changed = Event()
 
     def _fault(self) -> dict[str, Any] | None:
         """Return the fault for this request: its own headers first, then the first rule due."""
@@ -190,15 +204,15 @@ def reset() -> Response:
 
 @bp.post("/seed")
 def seed() -> Response:
+    """Load threads, all or none: every line is checked before the first is stored."""
     _refuse_on_a_file()
-    lines = read_bytes().splitlines()
-    outcomes = list(exchange.import_lines(project(), lines, "replace"))
-    refused = [outcome for outcome in outcomes if outcome.result == "refused"]
+    lines = [line for line in enumerate(read_bytes().splitlines(), 1) if line[1].strip()]
+    refused = [f"line {number}: {reason}" for number, line in lines if (reason := _fault_in(line))]
     if refused:
-        message = "; ".join(f"line {each.line}: {each.reason}" for each in refused[:5])
-        message = f"{len(refused)} of {len(outcomes)} lines refused: {message}"
+        message = f"{len(refused)} of {len(lines)} lines refused: {'; '.join(refused[:5])}"
         raise ApiError(400, message, code="invalid_seed")
-    return answer({"object": "mock.seed", "threads": len(outcomes)})
+    outcomes = exchange.import_lines(project(), (line for _, line in lines), "replace")
+    return answer({"object": "mock.seed", "threads": sum(1 for _ in outcomes)})
 
 
 @bp.post("/snapshot")
@@ -225,20 +239,24 @@ def faults() -> Response:
 @bp.post("/faults")
 def set_faults() -> Response:
     """Put new rules in place of the old ones."""
-    _mock().rules = [Rule(given) for given in read_body(_FAULTS)["rules"]]
+    rules = read_body(_FAULTS)["rules"]
+    for number, rule in enumerate(rules):
+        _refuse_senseless(number, rule)
+    _mock().set_rules(list(map(Rule, rules)))
     return faults()
 
 
 @bp.delete("/faults")
 def clear_faults() -> Response:
-    _mock().rules = []
+    _mock().set_rules([])
     return faults()
 
 
 @bp.get("/requests")
 def requests() -> Response:
     query = read_query(_REQUESTS)
-    entries = list(_mock().log)
+    own = g.get("project")
+    entries = [entry for entry in list(_mock().log) if entry.project == own]
     if "since" in query:
         ids = [entry.request_id for entry in entries]
         if query["since"] not in ids:
@@ -250,7 +268,11 @@ def requests() -> Response:
 
 @bp.delete("/requests")
 def clear_requests() -> Response:
-    _mock().log.clear()
+    """Clear the log of the caller's project."""
+    own, log = g.get("project"), _mock().log
+    kept = [entry for entry in list(log) if entry.project != own]
+    log.clear()
+    log.extend(kept)
     return answer({"object": "list", "data": []})
 
 
@@ -279,6 +301,38 @@ def set_clock() -> Response:
         raise ApiError(400, message, "offset_seconds", "invalid_value")
     sources.now = clock
     return answer({"now": int(clock())})
+
+
+def _refuse_senseless(number: int, rule: dict[str, Any]) -> None:
+    """Refuse a rule that would do nothing, or not all it says. Raises ApiError 400."""
+    has, told = rule.__contains__, [name for name in _TOLD_WITH_STATUS if name in rule]
+    if not any(map(has, ("status", "delay_ms", "drop"))) and not told:
+        param, reason = "status", "without it, 'delay_ms' or 'drop' the rule does nothing"
+    elif told and not has("status"):
+        param, reason = told[0], "it is told with a 'status' only"
+    elif has("status") and rule.get("drop") == "after":
+        param, reason = "drop", "a request that fails with 'status' has no answer to drop"
+    else:
+        return
+    param = f"rules[{number}].{param}"
+    raise ApiError(400, f"Invalid '{param}': {reason}.", param, "invalid_value")
+
+
+def _fault_in(line: bytes) -> str | None:
+    try:
+        exchange.read_line(line)
+    except ApiError as refusal:
+        return str(refusal.description)
+    return None
+
+
+def _body_of(asked: Request, context: Any) -> bytes:
+    """Return the body; a short one that nobody has begun to read is read now."""
+    is_short = 0 < (asked.content_length or 0) <= LOGGED_BODY_BYTES
+    if is_short and "stream" not in vars(asked):
+        with suppress(ApiError, HTTPException):
+            read_bytes()
+    return bytes(context.get("body", b""))
 
 
 def _wipe() -> None:

@@ -183,6 +183,100 @@ def test_move_copies_the_ids_of_a_file_and_reports_those_that_fail(
     assert [line["thread"]["id"] for line in lines(output)] == made
 
 
+CITATION = {"type": "file_citation", "text": "[1]", "start_index": 0, "end_index": 3}
+ODD_MESSAGE = {
+    "id": "msg_odd",
+    "object": "thread.message",
+    "created_at": 2,
+    "thread_id": "thread_odd",
+    "role": "assistant",
+    "assistant_id": "asst_1",
+    "run_id": "run_1",
+    "metadata": None,
+    "file_ids": [],
+    "content": [
+        {
+            "type": "text",
+            "text": {
+                "value": "[1] is so.",
+                "annotations": [
+                    CITATION | {"file_citation": {"file_id": "assistant-1", "quote": "so"}},
+                    CITATION | {"type": "url_citation", "url_citation": {"url": "https://e.x"}},
+                ],
+                "extra": 1,
+            },
+        },
+        {"type": "image_file", "image_file": {"file_id": "assistant-2"}},
+        {"type": "image_file", "image_file": {"file_id": "file-3", "detail": None}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+        {"type": "audio", "audio": {}},
+    ],
+    "attachments": [
+        {"file_id": "file-4"},
+        {"file_id": "file-5", "tools": [{"type": "file_search", "file_search": {"a": 1}}]},
+        {"file_id": "assistant-6", "tools": []},
+    ],
+}
+
+
+@pytest.fixture
+def odd() -> Iterator[str]:
+    """A service with one thread of older versions, full of what its specification lacks."""
+    app = Flask("odd")
+    thread = {"id": "thread_odd", "object": "thread", "created_at": 1, "metadata": None, "x": 1}
+    whole = {"object": "list", "has_more": False}
+
+    app.add_url_rule("/v1/threads", "list", lambda: whole | {"data": [thread]})
+    app.add_url_rule("/v1/threads/thread_odd", "thread", lambda: thread)
+    path = "/v1/threads/thread_odd/messages"
+    app.add_url_rule(path, "messages", lambda: whole | {"data": [ODD_MESSAGE]})
+    service = make_server("127.0.0.1", 0, app, threaded=True)
+    serving = threading.Thread(target=service.serve_forever)
+    serving.start()
+    yield f"http://127.0.0.1:{service.port}/v1"
+    service.shutdown()
+    serving.join()
+    service.server_close()
+
+
+LEFT_OUT = ["assistant-2", "data:image/png", "audio", "assistant-6"]
+
+
+def assert_left_out(stderr: str) -> None:
+    *told, last = stderr.splitlines()
+    assert last == "copied 1, copied before 0, failed 0"
+    assert all(line.startswith("thread_odd: msg_odd: left out {") for line in told)
+    assert [word for word, line in zip(LEFT_OUT, told, strict=True) if word in line] == LEFT_OUT
+
+
+def test_what_move_copied_of_an_odd_server_is_imported(odd: str, tmp_path: Path) -> None:
+    output, url = tmp_path / "threads.jsonl", f"sqlite:///{tmp_path}/new.db"
+    moved = run_example("move_from_server.py", "--from", odd, "--output", output)
+    assert_left_out(moved.stderr)
+    assert "imported 1" in flask(url, "import", output).stderr
+    [message] = json.loads(flask(url, "export").stdout)["messages"]
+    text, image = message["content"]
+    citation = CITATION | {"file_citation": {"file_id": "assistant-1"}}
+    assert text["text"] == {"value": "[1] is so.", "annotations": [citation]}
+    assert image["image_file"]["file_id"] == "file-3"
+    assert message["attachments"] == [
+        {"file_id": "file-4", "tools": []},
+        {"file_id": "file-5", "tools": [{"type": "file_search"}]},
+    ]
+
+
+def test_move_copies_an_odd_thread_into_another_server_once(
+    odd: str, server: Server, tmp_path: Path
+) -> None:
+    output = tmp_path / "moved.txt"
+    move = ("move_from_server.py", "--from", odd, "--to", server.base_url, "--output", output)
+    assert_left_out(run_example(*move).stderr)
+    first = output.read_text()
+    output.unlink()
+    assert_left_out(run_example(*move).stderr)
+    assert output.read_text() == first
+
+
 def test_conversations_follow_the_mapping(
     server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
 ) -> None:

@@ -105,6 +105,47 @@ def test_workers_are_one_in_open_mode_and_two_with_keys(
     assert settings(monkeypatch, DATABASE_URL=database_url, **given)["workers"] == workers
 
 
+# gunicorn's own arguments
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "unix:socket", ""])
+@pytest.mark.parametrize("way", ["variable", "argument"])
+def test_an_argument_of_gunicorn_opens_no_keyless_server_beyond_loopback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bind: str, way: str
+) -> None:
+    if way == "variable":
+        monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--bind={bind}")
+    arguments = ["-b", bind] if way == "argument" else []
+    [line] = refusal(tmp_path / "log", GUNICORN + arguments)
+    assert line.startswith(f"THREADS_BIND={bind} is not loopback: make an API key first")
+
+
+def test_an_argument_of_gunicorn_chooses_another_port_than_a_taken_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        with launched(tmp_path / "log", [*GUNICORN, "-b", "127.0.0.1:0"], BIND=bind) as process:
+            assert await_ready(process, tmp_path / "log").call("GET", "/healthz").status == 200
+
+
+def test_two_workers_by_an_argument_of_gunicorn_have_no_mock_controls(tmp_path: Path) -> None:
+    with launched(tmp_path / "log", [*GUNICORN, "-w", "2"]) as process:
+        server = await_ready(process, tmp_path / "log")
+        assert {server.call("GET", "/_mock/faults").status for _ in range(8)} == {404}
+
+
+def test_mock_controls_that_are_on_refuse_two_workers_by_an_argument(tmp_path: Path) -> None:
+    [line] = refusal(tmp_path / "log", [*GUNICORN, "-w", "2"], MOCK="on")
+    assert "THREADS_MOCK=on needs THREADS_WORKERS=1" in line
+
+
+def test_it_refuses_to_start_with_debugging(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    [line] = refusal(tmp_path / "log")
+    assert line.startswith("Wrong settings: Unset FLASK_DEBUG")
+
+
 # requests that gunicorn itself refuses
 
 

@@ -1,6 +1,7 @@
 """API keys: their form and life, what they open, and that a keyed server never opens again."""
 
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import Commands, Server, bearer, refusal, until
 from flask import Flask
 from flask.testing import FlaskClient
 
+import commands
 import database
 from app import create_app
 from models import db
@@ -46,6 +48,15 @@ def clock(database_url: str, new_key: NewKey) -> Iterator[tuple[FlaskClient, Cal
         db.engine.dispose()
 
 
+@pytest.fixture
+def later(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> tuple[FlaskClient, Callable[[float], None]]:
+    """A client, and what sets the real clock so many seconds ahead."""
+    now = time.time()
+    return client, lambda seconds: monkeypatch.setattr(time, "time", lambda: now + seconds)
+
+
 # the key and its commands
 
 
@@ -73,6 +84,49 @@ def test_the_list_shows_what_is_known_of_each_key(flask: Commands) -> None:
     first, second = flask("keys", "list").stdout.splitlines()
     assert re.fullmatch(r"tsk_\w{8}…  default  laptop  created .*, used -, .* revoked -", first)
     assert re.search(r"…  shop  -  .*expires \d{4}-\d\d-\d\d \d\d:\d\d, revoked -", second)
+
+
+@pytest.mark.parametrize("age", ["99999999999w", "36601d", "5230w"])
+def test_a_life_of_more_than_a_hundred_years_is_refused(
+    flask: Commands, app: Flask, age: str
+) -> None:
+    assert "100 years" in flask("keys", "create", "p", "--expires", age, status=2).stderr
+    assert rows(app) == []
+
+
+def test_a_life_of_a_hundred_years_is_listed(flask: Commands) -> None:
+    flask("keys", "create", "p", "--expires", "5200w")
+    assert re.search(r"expires 2\d{3}-", flask("keys", "list").stdout)
+
+
+@pytest.mark.parametrize("name", ["", " ", " \n x", "a b", "a\n", "é", "a/b", "x" * 65], ids=repr)
+def test_a_project_needs_a_plain_name(flask: Commands, app: Flask, name: str) -> None:
+    assert "1 to 64 letters" in flask("keys", "create", name, status=2).stderr
+    assert rows(app) == []
+
+
+@pytest.mark.parametrize("name", ["a", "shop-1_b.2", "x" * 64])
+def test_a_plain_name_is_a_project(flask: Commands, app: Flask, name: str) -> None:
+    flask("keys", "create", name)
+    assert [row["project"] for row in rows(app)] == [name]
+
+
+def test_no_key_is_made_for_a_database_that_ends_with_the_command() -> None:
+    app = commands.create_app({"DATABASE_URL": "memory"})
+    with app.app_context():
+        result = app.test_cli_runner().invoke(args=("keys", "create", "default"))
+        db.engine.dispose()
+    assert (result.exit_code, result.stdout) == (1, "")
+    [line] = result.stderr.splitlines()
+    assert "THREADS_DATABASE_URL" in line
+
+
+@pytest.mark.parametrize("command", [("export",), ("prune", "--older-than", "1d")], ids=str)
+def test_a_metadata_key_that_is_given_twice_is_refused(
+    flask: Commands, command: tuple[str, ...]
+) -> None:
+    result = flask(*command, "--metadata", "user=u5", "--metadata", "user=u4", status=2)
+    assert "given twice" in result.stderr
 
 
 def test_the_list_shows_no_whole_key(flask: Commands, new_key: NewKey) -> None:
@@ -164,12 +218,12 @@ def test_no_key_is_401_and_says_how_to_send_one(
 
 
 def test_unknown_malformed_revoked_and_expired_keys_get_one_answer(
-    flask: Commands, new_key: NewKey, clock: tuple[FlaskClient, Callable[..., None]]
+    flask: Commands, new_key: NewKey, later: tuple[FlaskClient, Callable[[float], None]]
 ) -> None:
-    client, move = clock
+    client, wait = later
     revoked, expired = new_key(), new_key("default", "--expires", "1d")
     flask("keys", "revoke", revoked)
-    move(offset_seconds=DAY + 1)
+    wait(DAY + 1)
     answers = set()
     for key in (UNKNOWN, UNKNOWN[:-1] + "x", revoked, expired, "sk-" + "a" * 40):
         answer = client.get("/v1/threads", headers=bearer(key))
@@ -197,14 +251,26 @@ def test_any_other_authorization_is_401(client: FlaskClient, new_key: NewKey, va
 
 
 def test_a_key_serves_until_it_expires(
+    new_key: NewKey, later: tuple[FlaskClient, Callable[[float], None]]
+) -> None:
+    client, wait = later
+    key = new_key("default", "--expires", "1d")
+    wait(DAY - 10)
+    assert status_of(client, key) == 200
+    wait(DAY + 1)
+    assert status_of(client, key) == 401
+
+
+def test_the_clock_of_the_mock_neither_ends_nor_lengthens_the_life_of_a_key(
     new_key: NewKey, clock: tuple[FlaskClient, Callable[..., None]]
 ) -> None:
     client, move = clock
-    key = new_key("default", "--expires", "1d")
-    move(offset_seconds=DAY - 10)
-    assert status_of(client, key) == 200
-    move(offset_seconds=DAY + 1)
-    assert status_of(client, key) == 401
+    valid = new_key("default", "--expires", "1d")
+    move(offset_seconds=2 * DAY)
+    assert status_of(client, valid) == 200
+    move(offset_seconds=-2 * DAY)
+    expired = new_key("default", "--expires", "1d")
+    assert status_of(client, expired) == 401
 
 
 # what a key opens

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread as Task
 from typing import Any
@@ -368,6 +370,7 @@ def test_a_bad_line_of_a_seed_is_400_and_named(
     answer = mocked.post("/_mock/seed", data=line("thread_a") + bad)
     assert fault(answer) == (400, "invalid_seed")
     assert reason in answer.json["error"]["message"]
+    assert threads(mocked) == []
 
 
 def test_restore_brings_back_threads_lists_and_searches(mocked: FlaskClient) -> None:
@@ -620,6 +623,26 @@ def test_a_header_delays_one_request(mocked: FlaskClient, delay: str) -> None:
     assert log(mocked)[0]["milliseconds"] >= int(delay.removesuffix("ms"))
 
 
+def test_faults_leave_the_preflights_of_pages_alone(make: Callable[..., Flask]) -> None:
+    client = make(CORS_ORIGINS=["http://page.example"]).test_client()
+    set_rules(client, {"status": 503, "times": 1})
+    asks = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
+    assert client.options("/v1/threads", headers=asks).status_code == 200
+    assert client.post("/v1/threads").status_code == 503
+    assert [entry["method"] for entry in log(client)] == ["POST"]
+
+
+def test_cleared_rules_let_the_requests_go_that_they_delay(serve: Callable[..., Any]) -> None:
+    with serve(WORKER_THREADS=4) as server, ExitStack() as stack:
+        control(server, "post", "/faults", {"rules": [{"path": "/healthz", "delay_ms": 60_000}]})
+        delayed = [HTTPConnection(*server.address, timeout=20) for _ in range(3)]
+        for connection in delayed:
+            stack.enter_context(closing(connection)).request("GET", "/healthz")
+        assert until(lambda: control(server, "get", "/faults")["rules"][0]["fired"] == 3)
+        control(server, "delete", "/faults")
+        assert [connection.getresponse().status for connection in delayed] == [200] * 3
+
+
 def test_a_header_fails_one_request(mocked: FlaskClient) -> None:
     assert fault(mocked.get("/healthz", headers={"X-Mock-Fault": "503"})) == (503, "injected_fault")
     assert statuses(mocked, 1) == [200]
@@ -812,6 +835,53 @@ def test_a_cleared_log_is_empty(mocked: FlaskClient) -> None:
     assert log(mocked) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/nowhere", {}, 404),
+        ("PUT", "/v1/threads", {}, 405),
+        ("POST", "/v1/threads", {"Origin": "http://other.example"}, 403),
+        ("POST", "/v1/threads", {"Host": "other.example"}, 400),
+    ],
+    ids=["unknown", "method", "page", "host"],
+)
+def test_the_body_of_a_request_that_is_refused_unread_is_logged(
+    mocked: FlaskClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = mocked.open(path, method=method, headers=headers, json={"a": 1})
+    assert answer.status_code == status
+    assert log(mocked)[0]["body"] == {"a": 1}
+
+
+def test_a_long_body_of_a_request_that_is_refused_is_not_read(mocked: FlaskClient) -> None:
+    mocked.post("/nowhere", data=b"x" * (LOGGED_BODY_BYTES + 1))
+    assert log(mocked)[0]["body"] is None
+
+
+def test_a_body_cut_short_that_is_refused_is_logged_without_it(mocked: FlaskClient) -> None:
+    mocked.post("/nowhere", data=b"{", environ_overrides={"CONTENT_LENGTH": "9"})
+    assert (log(mocked)[0]["status"], log(mocked)[0]["body"]) == (404, None)
+
+
+def test_a_project_sees_and_clears_the_log_of_its_own_requests_only(
+    make: Callable[..., Flask],
+) -> None:
+    app = make(MOCK="on")
+    with app.app_context():
+        ours, theirs = ({"Authorization": f"Bearer {keys.create(p, '', None)}"} for p in "ab")
+    client = app.test_client()
+    for headers, path in ((ours, "/ours"), (theirs, "/theirs"), ({}, "/v1/threads")):
+        client.get(path, headers=headers)
+
+    def shown(headers: dict[str, str]) -> list[str]:
+        found = client.get("/_mock/requests", headers=headers).json["data"]
+        return [entry["path"] for entry in found]
+
+    assert (shown(ours), shown(theirs)) == (["/ours"], ["/theirs"])
+    client.delete("/_mock/requests", headers=ours)
+    assert (shown(ours), shown(theirs)) == ([], ["/theirs"])
+
+
 # ids and clock
 
 
@@ -909,6 +979,12 @@ def test_the_clock_is_set_right_again(mocked: FlaskClient, body: Any) -> None:
         ({"seed": "a"}, "rules[0].seed", "invalid_type"),
         ({"should_retry": "no"}, "rules[0].should_retry", "invalid_type"),
         ({"retry_after": -1}, "rules[0].retry_after", "integer_below_min_value"),
+        ({}, "rules[0].status", "invalid_value"),
+        ({"path": "/v1/*", "times": 1}, "rules[0].status", "invalid_value"),
+        ({"retry_after": 1}, "rules[0].retry_after", "invalid_value"),
+        ({"delay_ms": 1, "retry_after_ms": 1}, "rules[0].retry_after_ms", "invalid_value"),
+        ({"drop": "before", "should_retry": True}, "rules[0].should_retry", "invalid_value"),
+        ({"status": 503, "drop": "after"}, "rules[0].drop", "invalid_value"),
         ({"statuss": 503}, "rules[0].statuss", "unknown_parameter"),
         ("503", "rules[0]", "invalid_type"),
     ],

@@ -5,12 +5,13 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, await_ready, launched, refusal, serving, until
+from conftest import GUNICORN, Server, await_ready, launched, refusal, serving, until
 from flask import Flask
 from openai import OpenAI
 
@@ -31,6 +32,13 @@ def made(tmp_path: Path) -> Iterator[Server]:
         if process.poll() is None:
             os.kill(server.ready["pid"], signal.SIGTERM)
             process.wait(timeout=30)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def folders_of(server: Server) -> list[Path]:
@@ -97,6 +105,43 @@ def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
         lines = refusal(tmp_path / "log", BIND=bind)
     assert len(lines) == 1
     assert lines[0].startswith(f"Cannot listen on {bind}: Address already in use.")
+
+
+@pytest.mark.parametrize("command", [GUNICORN, MAKE_RUN], ids=["gunicorn", "make"])
+def test_a_taken_port_is_refused_before_anything_slow_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        lines = refusal(tmp_path / "log", command, BIND=f"127.0.0.1:{taken.getsockname()[1]}")
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+    assert "config" in imported
+    assert imported.isdisjoint({"sqlalchemy", "flask", "database", "app"})
+
+
+def test_the_start_after_a_kill_finds_its_port_free_whoever_is_connected(
+    tmp_path: Path, free_port: int
+) -> None:
+    log, bind = tmp_path / "log", f"127.0.0.1:{free_port}"
+    with ExitStack() as stack, serving(log, BIND=bind, WORKERS=2) as server:
+        for _ in range(4):
+            idle = stack.enter_context(closing(HTTPConnection(*server.address, timeout=30)))
+            idle.request("GET", "/healthz")
+            assert idle.getresponse().read()
+        workers = server.workers()
+        server.process.kill()
+        server.process.wait()
+        assert until(lambda: not any(map(is_running, workers)), seconds=2)
+        with serving(log, BIND=bind) as next_one:
+            assert create_thread(next_one)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and not a zombie that nobody waits for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
