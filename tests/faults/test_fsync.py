@@ -15,6 +15,8 @@ SYSCALLS = "recvfrom,sendto,fdatasync,fsync"
 STRACE = ["strace", "-f", "-y", "-s", "16", "-e", f"trace={SYSCALLS}"]
 SYNCED = re.compile(r"f(?:data)?sync(?:\(.*| resumed>.*)\) += 0$")
 
+pytestmark = pytest.mark.sqlite_only("PostgreSQL's own processes write and sync its log")
+
 
 @contextmanager
 def traced(folder: Path, **settings: str) -> Iterator[tuple[Server, Path]]:

@@ -14,6 +14,8 @@ import sqlite
 ROUNDS = rounds(2, 20)
 WRITES_A_ROUND = 300 if WHOLE else 100
 
+pytestmark = pytest.mark.sqlite_only("who is killed has the database file open")
+
 
 def serves(server: Server) -> bool:
     return ask(server, "GET", "/v1/threads?limit=1")[0] == 200

@@ -121,6 +121,7 @@ def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
 
 
 @pytest.mark.skipif(not WHOLE, reason="tests/test_database.py has the short form")
+@pytest.mark.sqlite_only("the lock is on the file or its queue")
 @pytest.mark.timeout(120)
 @HOLDERS
 def test_a_lock_that_is_not_let_go_is_503_within_six_seconds(
