@@ -9,9 +9,11 @@ import sys
 import traceback
 from typing import Any
 
+import sqlalchemy as sa
 from environs import EnvValidationError
 
 import database
+import sqlite
 from config import address, from_env, is_loopback
 from errors import ApiError
 from logs import CONFIG
@@ -93,7 +95,7 @@ def _name_of(listener: socket.socket) -> str:
 
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
-    database.refuse_old_schema(os.environ["THREADS_DATABASE_URL"])
+    database.refuse_old_schema(worker.wsgi)
 
 
 def _prepare_in_child() -> None:
@@ -108,6 +110,10 @@ def _prepare_in_child() -> None:
             status = 0
         except (ApiError, SystemExit) as error:
             print(getattr(error, "description", error), file=sys.stderr)
+            status = _REFUSED
+        except (sa.exc.DBAPIError, sqlite.Error, OSError) as error:
+            cause = str(getattr(error, "orig", error)).partition("\n")[0]
+            print(f"The database could not be prepared: {cause}.", file=sys.stderr)
             status = _REFUSED
         except Exception:
             traceback.print_exc()
