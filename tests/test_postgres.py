@@ -3,6 +3,9 @@
 Runs wherever a server is installed; `make test-postgres` runs all other tests on it, too.
 """
 
+import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +19,7 @@ from typing import Any
 import clusters
 import pytest
 import sqlalchemy as sa
-from conftest import Server, await_ready, launched, postgres_settings, refusal, serving
+from conftest import Server, await_ready, launched, postgres_settings, refusal, serving, until
 from flask import Flask
 from openai import APIStatusError, OpenAI
 
@@ -423,3 +426,42 @@ def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -
         assert client.get("/threads").status_code == 200
         with app.app_context():
             db.engine.dispose()
+
+
+def test_a_worker_that_starts_without_its_database_serves_when_that_is_back(tmp_path: Path) -> None:
+    """Seen to fail: with status 4 for a server that does not answer (gunicorn ends)."""
+    with (
+        clusters.cluster() as mortal,
+        serving(tmp_path / "log", DATABASE_URL=mortal.template()) as server,
+    ):
+        made = json.loads(server.call("POST", "/v1/threads", {}).body)
+        [worker] = server.workers()
+        mortal.stop()
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: server.workers() - {worker} != set())
+        answers = [server.call("GET", path).status for path in ("/healthz", "/v1/threads")]
+        assert answers == [200, 503]
+        mortal.start()
+        assert server.call("GET", f"/v1/threads/{made['id']}").status == 200
+        assert server.process.poll() is None
+    [said] = [line for line in server.log.read_text().splitlines() if "cannot be read" in line]
+    assert '"level":"error"' in said
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["backup", "copy.db"]], ids=" ".join)
+def test_a_command_that_is_for_the_file_is_refused_with_one_line(
+    url: str, tmp_path: Path, words: list[str]
+) -> None:
+    """Seen to fail: without the look at the URL in `operating.doctor` it finds fault with files."""
+    command = [sys.executable, "-m", "flask", "--app", str(ROOT / "commands.py"), *words]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={"THREADS_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith("Error: This is for SQLite; ")
+    assert list(tmp_path.iterdir()) == []
