@@ -37,6 +37,7 @@ from wire import id_of
 
 CLIENTS = 16
 RESTARTS = 5
+LATE = 5
 BACK_SECONDS = 2
 
 
@@ -107,10 +108,22 @@ def messages_of(app: Flask, thread_id: str) -> list[dict[str, Any]]:
     return list(app.test_client().get(f"/threads/{thread_id}/messages").json["data"])
 
 
-def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
-    """Readers follow the end of a thread while fifteen clients append: each message comes once."""
+def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI]) -> None:
+    """A reader follows the end of a thread while fifteen clients append, and some appends take
+    their place early and commit late: each message comes once. Seen to fail: without
+    `with_for_update` in `store._LOCKED_THREAD_SEQ` the late ones are passed.
+    """
     thread_id = sdks[0].beta.threads.create().id
     seen: list[str] = []
+    pages: list[int] = []
+
+    def write_late() -> None:
+        for turn in range(LATE):
+            body = {"role": "user", "content": [{"type": "text", "text": f"late {turn}"}]}
+            with app.app_context(), database.write() as connection:
+                store.create_message(connection, DEFAULT_PROJECT, thread_id, body)
+                read = len(pages)
+                until(lambda: len(pages) > read + 5, seconds=1)  # noqa: B023
 
     def write(number: int) -> None:
         for turn in range(20):
@@ -122,6 +135,7 @@ def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
         while True:
             ended = done.is_set()
             page = sdks[0].beta.threads.messages.list(thread_id, order="asc", limit=7, **last)
+            pages.append(len(page.data))
             seen.extend(message.content[0].text.value for message in page.data)
             if page.data:
                 last = {"after": page.data[-1].id}
@@ -129,12 +143,16 @@ def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
                 return
 
     done = threading.Event()
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(CLIENTS + 1) as pool:
         reader = pool.submit(follow, done)
-        list(pool.map(write, range(1, CLIENTS)))
-        done.set()
+        late = pool.submit(write_late)
+        try:
+            list(pool.map(write, range(1, CLIENTS)))
+            late.result()
+        finally:
+            done.set()
         reader.result()
-    assert len(seen) == len(set(seen)) == 20 * (CLIENTS - 1)
+    assert len(seen) == len(set(seen)) == 20 * (CLIENTS - 1) + LATE
     assert seen == page_forward(sdks[1], thread_id)
 
 

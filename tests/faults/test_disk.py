@@ -67,9 +67,27 @@ def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path)
         assert client.send("GET", "/readyz")[0] == 503
         assert client.send("GET", "/healthz")[0] == 200
         ballast.unlink()
+        # Never 200 from /readyz here: all of this disk is less than DISK_FLOOR_BYTES.
         assert client.expect("DELETE", f"/v1/threads/{kept['id']}")["deleted"]
         assert client.expect("POST", "/v1/threads")
     assert sqlite.faults_of(disk / "threads.db") == []
+
+
+def test_a_full_disk_is_not_ready_until_there_is_room(
+    disk: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail: with a `sqlite.free_bytes` that remembers its first answer."""
+    monkeypatch.setattr(sqlite, "DISK_FLOOR_BYTES", 1 << 20)
+    shutil.copy(migrated, disk / "threads.db")
+    app = create_app({"DATABASE_URL": url_in(disk)})
+    client = app.test_client()
+    assert client.get("/readyz").status_code == 200
+    ballast = fill_up(disk)
+    assert client.get("/readyz").json["checks"]["disk"] is False
+    ballast.unlink()
+    assert client.get("/readyz").status_code == 200
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
