@@ -8,6 +8,7 @@ import fcntl
 import importlib
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -180,8 +181,10 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
         "hide_parameters": True,
     }
     home = file_of(config.DEFAULT_DATABASE_URL if is_postgres(url) else url)
+    # A `flask` command signs nothing; `flask doctor` must leave no file behind.
+    passing = secrets.token_hex(32) if "FLASK_RUN_FROM_CLI" in os.environ else None
     try:
-        secret = settings["SECRET_KEY"] or secret_beside(home)
+        secret = settings["SECRET_KEY"] or passing or secret_beside(home)
     except OSError as error:
         sys.exit(f"The database folder {home.parent} cannot be used: {error.strerror}.")
     return {
@@ -326,19 +329,30 @@ def private_folder() -> Path:
     return folder
 
 
-def refuse_old_schema(url: str) -> None:
-    """Stop a worker whose database is not at this program's schema, in a way gunicorn obeys.
+def refuse_old_schema(app: Flask) -> None:
+    """Stop a worker whose database has another schema than this program's.
 
-    Status 4 is gunicorn's APP_LOAD_ERROR: any other SystemExit is restarted for ever.
+    Status 4 is gunicorn's APP_LOAD_ERROR, which ends the server: any other SystemExit is restarted
+    for ever. A database that is away stops no worker: each answers 503 until it is back.
     """
+    url = app.config["SQLALCHEMY_DATABASE_URI"]
+    path = None if is_postgres(url) else file_of(url)
     try:
-        if is_current(url):
-            return
-        reason = f"The database is not at schema {SCHEMA_REVISION}: start with make run."
+        found = _module_of(url).look_up(url, "SELECT version_num FROM alembic_version")
     except SystemExit as error:
-        reason = str(error.code)
-    log.error(reason)
-    raise SystemExit(4)
+        log.error(error.code)
+        return
+    if path and not path.exists():
+        log.error("The database %s is missing.", path)
+
+        @sa.event.listens_for(app.extensions["database"].pool, "do_connect")
+        def refuse_to_make_it_anew(*_: Any) -> None:
+            if not path.exists():
+                raise unavailable()
+
+    elif found != SCHEMA_REVISION:
+        log.error("The database has schema %s, not %s: start anew.", found, SCHEMA_REVISION)
+        raise SystemExit(4)
 
 
 def is_current(url: str) -> bool:

@@ -49,7 +49,10 @@ if _may_try_early(_where[0]):
     _try_port(_settings["BIND"], _where)
 
 # Slow imports: a port in use is refused before them.
+import sqlalchemy as sa  # noqa: E402
+
 import database  # noqa: E402
+import sqlite  # noqa: E402
 from errors import ApiError  # noqa: E402
 from logs import CONFIG  # noqa: E402
 
@@ -119,7 +122,7 @@ def _name_of(listener: socket.socket) -> str:
 
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
-    database.refuse_old_schema(os.environ["THREADS_DATABASE_URL"])
+    database.refuse_old_schema(worker.wsgi)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -156,6 +159,10 @@ def _prepare_in_child() -> None:
             status = 0
         except (ApiError, SystemExit) as error:
             print(getattr(error, "description", error), file=sys.stderr)
+            status = _REFUSED
+        except (sa.exc.DBAPIError, sqlite.Error, OSError) as error:
+            cause = str(getattr(error, "orig", error)).partition("\n")[0]
+            print(f"The database could not be prepared: {cause}.", file=sys.stderr)
             status = _REFUSED
         except Exception:
             traceback.print_exc()

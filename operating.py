@@ -17,10 +17,12 @@ from errors import ApiError
 from models import SCHEMA_REVISION
 
 _COMPANIONS = ("", "-wal", "-shm", "-queue", "-queue-bell", "-secret")
+_REPLAYED = ("-wal", "-shm", "-journal")
+_MOUNTS = Path("/proc/mounts")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
 _VALID_KEYS = (
-    "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL "
+    "SELECT count(*) AS valid FROM api_keys WHERE revoked_at IS NULL "
     "AND coalesce(expires_at > CAST(strftime('%s') AS INTEGER), 1)"
 )
 
@@ -42,6 +44,7 @@ def backup(file: Path, force: bool) -> None:
         raise click.ClickException(f"{file} belongs to the database itself.")
     if file.exists() and not force:
         raise click.ClickException(f"{file} exists; --force replaces it.")
+    _refuse_beside_a_log(file)
     try:
         with _whole(file.resolve()) as unfinished:
             click.echo(f"Copying {_size(source.stat().st_size)} …", err=True)
@@ -52,6 +55,13 @@ def backup(file: Path, force: bool) -> None:
     except (OSError, sqlite.Error) as error:
         raise click.ClickException(f"No backup was made: {error}.") from error
     click.echo(f"Wrote {file}, {_size(file.stat().st_size)}.", err=True)
+
+
+def _refuse_beside_a_log(file: Path) -> None:
+    """Refuse a name with the log of another database: SQLite would replay it into the backup."""
+    for suffix in _REPLAYED:
+        if (log := Path(f"{file.resolve()}{suffix}")).exists():
+            raise click.ClickException(f"{log} is of a database in use or killed: move it away.")
 
 
 @contextmanager
@@ -80,6 +90,8 @@ def _sync(path: Path) -> None:
 @with_appcontext
 def doctor() -> None:
     """Examine settings, files and database, a line each; status 1 when something must be mended."""
+    if database.is_postgres(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+        raise click.ClickException("This is for SQLite; /readyz tells whether PostgreSQL answers.")
     failed = False
     for state, name, text in _findings(_path()):
         click.echo(f"{state:4}  {name:11}  {text}")
@@ -92,7 +104,10 @@ def _findings(path: Path) -> Iterator[Finding]:
     try:
         yield from _of_machine()
         yield from _of_files(path)
-        yield from _of_database()
+        if path.stat().st_size:
+            yield from _of_database()
+        else:  # a connection would write into it
+            yield "fail", "database", f"{path} is empty; a start makes the tables"
     except ApiError as error:
         yield "fail", "database", str(getattr(error.__cause__, "orig", error.description))
     except OSError as error:
@@ -116,12 +131,19 @@ def _of_files(path: Path) -> Iterator[Finding]:
     shared = any(mode.st_mode & 0o077 for mode in modes)
     advice = " (one owner, who can write; mode 600)" if shared or not own else ""
     yield _judge("files", f"{path}{advice}", fail=not own, warn=shared)
-    mounts = dict(line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines())
-    kind = next(mounts[str(p)] for p in path.resolve().parents if str(p) in mounts)
-    yield _judge("filesystem", kind, warn=kind.startswith(_NETWORK))
+    kind = _filesystem_of(path)
+    yield _judge("filesystem", kind or "unknown", warn=not kind or kind.startswith(_NETWORK))
     free, wal = sqlite.free_bytes(path), sqlite.wal_bytes(path)
     yield _judge("disk", f"{_size(free)} free", fail=free < sqlite.DISK_FLOOR_BYTES)
     yield _judge("WAL", _size(wal), warn=wal > sqlite.WAL_LIMIT_BYTES)
+
+
+def _filesystem_of(path: Path) -> str:
+    """Return the type of the filesystem that holds a file, or nothing where no list tells."""
+    if not _MOUNTS.exists():
+        return ""
+    mounts = dict(line.split()[1:3] for line in _MOUNTS.read_text().splitlines())
+    return next((mounts[str(p)] for p in path.resolve().parents if str(p) in mounts), "")
 
 
 def _of_database() -> Iterator[Finding]:
@@ -140,7 +162,7 @@ def _of_database() -> Iterator[Finding]:
     checked = sqlite.VERSION >= (3, 44)
     text = _shown(faults) if checked else "not checked: needs SQLite 3.44"
     yield _judge("text search", text, fail=bool(faults), warn=not checked)
-    [made], [valid] = _ask("SELECT count(*) FROM api_keys"), _ask(_VALID_KEYS)
+    [made], [valid] = _ask("SELECT count(*) AS made FROM api_keys"), _ask(_VALID_KEYS)
     reachable = not config.is_loopback(config.address(current_app.config["BIND"])[0])
     text = f"keyed: {valid} of {made} keys are valid" if made else "open: no key was ever made"
     yield _judge("mode", text, fail=reachable and not made, warn=bool(made and not valid))

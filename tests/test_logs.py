@@ -241,6 +241,10 @@ def checks(client: FlaskClient) -> tuple[int, list[str]]:
     return answer.status_code, [name for name, good in answer.json["checks"].items() if not good]
 
 
+OF_FILE = pytest.mark.sqlite_only("PostgreSQL's own files are not seen from here")
+
+
+@OF_FILE
 def test_a_server_that_can_serve_is_ready(client: FlaskClient) -> None:
     assert client.get("/readyz").json == {
         "status": "ok",
@@ -254,6 +258,7 @@ def test_readiness_needs_the_schema(client: FlaskClient, app: Flask) -> None:
     assert checks(client) == (503, ["schema"])
 
 
+@OF_FILE
 @pytest.mark.parametrize(
     ("limit", "value", "check"),
     [("DISK_FLOOR_BYTES", 1 << 62, "disk"), ("WAL_LIMIT_BYTES", 0, "wal")],
@@ -266,6 +271,7 @@ def test_readiness_needs_space_on_the_disk_and_a_small_log(
     assert checks(client) == (503, [check])
 
 
+@OF_FILE
 @pytest.mark.parametrize("replace", [False, True], ids=["deleted", "replaced"])
 def test_when_its_file_is_gone_the_server_is_not_ready_and_refuses_to_write(
     client: FlaskClient, app: Flask, migrated: Path, replace: bool
@@ -281,6 +287,7 @@ def test_when_its_file_is_gone_the_server_is_not_ready_and_refuses_to_write(
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "database_unavailable")
 
 
+@OF_FILE
 def test_a_server_whose_folder_is_gone_is_alive_but_not_ready(
     app: Flask, database_url: str
 ) -> None:

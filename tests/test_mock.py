@@ -22,6 +22,7 @@ from models import db, sources
 from routes.mock import LOGGED_BODY_BYTES, LOGGED_REQUESTS
 from schemas import MAX_SECONDS
 
+COPIES = pytest.mark.sqlite_only("the controls that change data copy SQLite's file")
 CONTROLS = [
     ("POST", "/_mock/reset"),
     ("POST", "/_mock/seed"),
@@ -43,7 +44,7 @@ CHANGING = [
     ("PUT", "/_mock/clock"),
 ]
 HARMLESS = [
-    ("POST", "/_mock/snapshot", None),
+    pytest.param("POST", "/_mock/snapshot", None, marks=COPIES),
     ("GET", "/_mock/faults", None),
     ("POST", "/_mock/faults", {"rules": []}),
     ("DELETE", "/_mock/faults", None),
@@ -203,6 +204,7 @@ def test_faults_of_open_mode_end_with_the_first_key(make: Callable[..., Flask]) 
     assert until(lambda: client.get("/v1/threads", headers=headers).status_code == 200)
 
 
+@COPIES
 def test_mock_on_keeps_the_controls_with_keys(make: Callable[..., Flask]) -> None:
     app = make(MOCK="on")
     with app.app_context():
@@ -225,6 +227,7 @@ def test_mock_on_with_two_workers_refuses_to_start_with_one_line(tmp_path: Path)
     assert "THREADS_MOCK=on needs THREADS_WORKERS=1" in lines[0]
 
 
+@COPIES
 @pytest.mark.parametrize(("method", "path"), CHANGING)
 def test_on_a_file_what_changes_data_is_403_and_names_the_cure(
     make: Callable[..., Flask], method: str, path: str
@@ -239,6 +242,7 @@ def test_on_a_file_what_changes_data_is_403_and_names_the_cure(
     assert threads(client) == [thread]
 
 
+@COPIES
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -257,6 +261,7 @@ def test_in_memory_what_changes_data_needs_no_setting(
 # state
 
 
+@COPIES
 def test_reset_empties_lists_and_searches(mocked: FlaskClient) -> None:
     create(mocked, messages=[HELLO], metadata={"a": "1"})
     assert mocked.post("/_mock/reset").json == {"object": "mock.reset"}
@@ -264,6 +269,7 @@ def test_reset_empties_lists_and_searches(mocked: FlaskClient) -> None:
     assert threads(mocked, **{"metadata[a]": "1"}) == []
 
 
+@COPIES
 def test_every_reset_empties_again(mocked: FlaskClient) -> None:
     for _ in range(3):
         create(mocked, messages=[HELLO])
@@ -271,6 +277,7 @@ def test_every_reset_empties_again(mocked: FlaskClient) -> None:
         assert threads(mocked) == threads(mocked, q="hello") == []
 
 
+@COPIES
 def test_reset_in_memory_empties(live: Server) -> None:
     with live.sdk() as sdk:
         thread = sdk.beta.threads.create()
@@ -279,6 +286,7 @@ def test_reset_in_memory_empties(live: Server) -> None:
             sdk.beta.threads.retrieve(thread.id)
 
 
+@COPIES
 def test_reset_returns_a_file_database_to_the_seed(
     make: Callable[..., Flask], seed_file: Path
 ) -> None:
@@ -291,6 +299,7 @@ def test_reset_returns_a_file_database_to_the_seed(
         client.delete("/v1/threads/thread_seed")
 
 
+@COPIES
 def test_reset_in_memory_returns_to_the_seed(serve: Callable[..., Any], seed_file: Path) -> None:
     with serve(SEED=seed_file) as server, server.sdk() as sdk:
         before = sdk.beta.threads.messages.list("thread_seed").data
@@ -300,6 +309,7 @@ def test_reset_in_memory_returns_to_the_seed(serve: Callable[..., Any], seed_fil
             assert sdk.beta.threads.messages.list("thread_seed").data == before
 
 
+@COPIES
 def test_reset_forgets_idempotency_keys(mocked: FlaskClient) -> None:
     def created() -> str:
         headers = {"Idempotency-Key": "k"}
@@ -319,6 +329,7 @@ def test_reset_clears_neither_the_request_log_nor_the_faults(mocked: FlaskClient
     assert len(mocked.get("/_mock/faults").json["rules"]) == 1
 
 
+@COPIES
 def test_writes_that_meet_a_reset_all_succeed(live: Server) -> None:
     answers = []
 
@@ -334,6 +345,7 @@ def test_writes_that_meet_a_reset_all_succeed(live: Server) -> None:
     assert len(answers) == 90
 
 
+@COPIES
 def test_seed_loads_threads_with_their_ids_and_times(mocked: FlaskClient) -> None:
     lines = line("thread_a", "one", "two", k="v") + b"\r\n" + line("thread_b")
     answer = mocked.post("/_mock/seed", data=lines)
@@ -343,6 +355,7 @@ def test_seed_loads_threads_with_their_ids_and_times(mocked: FlaskClient) -> Non
     assert (thread["created_at"], thread["metadata"]) == (7, {"k": "v"})
 
 
+@COPIES
 def test_seed_replaces_a_thread_that_exists(mocked: FlaskClient) -> None:
     mocked.post("/_mock/seed", data=line("thread_a", "one"))
     mocked.post("/_mock/seed", data=line("thread_a", "two"))
@@ -350,10 +363,12 @@ def test_seed_replaces_a_thread_that_exists(mocked: FlaskClient) -> None:
     assert threads(mocked, q="two") == ["thread_a"]
 
 
+@COPIES
 def test_a_seed_of_nothing_loads_nothing(mocked: FlaskClient) -> None:
     assert mocked.post("/_mock/seed").json == {"object": "mock.seed", "threads": 0}
 
 
+@COPIES
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -373,6 +388,7 @@ def test_a_bad_line_of_a_seed_is_400_and_named(
     assert threads(mocked) == []
 
 
+@COPIES
 def test_restore_brings_back_threads_lists_and_searches(mocked: FlaskClient) -> None:
     kept = create(mocked, messages=[HELLO], metadata={"a": "1"})
     mocked.post("/_mock/snapshot")
@@ -389,6 +405,7 @@ def test_restore_brings_back_threads_lists_and_searches(mocked: FlaskClient) -> 
         assert threads(mocked, q="later") == [kept]
 
 
+@COPIES
 def test_a_second_snapshot_replaces_the_first(mocked: FlaskClient) -> None:
     mocked.post("/_mock/snapshot")
     thread = create(mocked)
@@ -398,6 +415,7 @@ def test_a_second_snapshot_replaces_the_first(mocked: FlaskClient) -> None:
     assert threads(mocked) == [thread]
 
 
+@COPIES
 def test_restore_in_memory_brings_back_what_was_searched(live: Server) -> None:
     with live.sdk() as sdk:
         thread = sdk.beta.threads.create(messages=[HELLO])
@@ -408,10 +426,12 @@ def test_restore_in_memory_brings_back_what_was_searched(live: Server) -> None:
     assert [each["id"] for each in found["data"]] == [thread.id]
 
 
+@COPIES
 def test_restore_without_a_snapshot_is_400(mocked: FlaskClient) -> None:
     assert fault(mocked.post("/_mock/restore")) == (400, "no_snapshot")
 
 
+@COPIES
 @pytest.mark.parametrize("way", ["restore", "reset"])
 def test_no_key_is_brought_back_or_lost(make: Callable[..., Flask], way: str) -> None:
     app = make(MOCK="on")
@@ -680,6 +700,7 @@ def test_a_bad_mock_header_is_a_clear_400(mocked: FlaskClient, name: str, value:
     assert name in answer.json["error"]["message"]
 
 
+@COPIES
 def test_the_sdk_retries_two_429s_into_one_object_and_three_log_rows(live: Server) -> None:
     rule = {"method": "POST", "path": "/v1/threads*", "status": 429, "times": 2}
     control(live, "post", "/faults", {"rules": [rule]})
@@ -696,6 +717,7 @@ def test_the_sdk_retries_two_429s_into_one_object_and_three_log_rows(live: Serve
     assert [row["body"] for row in rows] == [{"metadata": {"a": "1"}}] * 3
 
 
+@COPIES
 @pytest.mark.parametrize(
     ("rule", "rows"),
     [({"status": 503, "should_retry": False}, 1), ({"status": 400, "should_retry": True}, 3)],
@@ -708,12 +730,14 @@ def test_the_sdk_obeys_should_retry(live: Server, rule: Any, rows: int) -> None:
     assert len(control(live, "get", "/requests")["data"]) == rows
 
 
+@COPIES
 def test_the_sdk_sends_one_off_faults_as_extra_headers(live: Server) -> None:
     headers = {"X-Mock-Fault": "429", "X-Mock-Delay": "1ms"}
     with live.sdk() as sdk, pytest.raises(openai.RateLimitError):
         sdk.beta.threads.create(extra_headers=headers)
 
 
+@COPIES
 @pytest.mark.parametrize("by", ["rule", "header"])
 @pytest.mark.parametrize(("when", "stored"), [("before", 0), ("after", 1)])
 def test_a_dropped_connection_is_one_whether_or_not_the_change_was_stored(
@@ -729,6 +753,7 @@ def test_a_dropped_connection_is_one_whether_or_not_the_change_was_stored(
         assert len(sdk.get("/threads", cast_to=object)["data"]) == stored
 
 
+@COPIES
 def test_a_dropped_connection_leaves_only_json_on_stderr(live: Server) -> None:
     with live.sdk() as sdk, pytest.raises(openai.APIConnectionError):
         sdk.beta.threads.create(extra_headers={"X-Mock-Fault": "drop-after"})
@@ -1054,6 +1079,7 @@ def said(page: Page, url: str, options: dict[str, Any]) -> str:
     return text
 
 
+@COPIES
 @HOSTS
 @pytest.mark.parametrize("path", ["/_mock/reset", "/_mock/faults"])
 @pytest.mark.parametrize(
@@ -1076,6 +1102,7 @@ def test_a_page_of_another_origin_cannot_use_the_controls(
         assert sdk.beta.threads.retrieve(thread.id) == thread
 
 
+@COPIES
 @HOSTS
 def test_a_form_of_another_origin_cannot_reset(
     live: Server, browser: Browser, pages: int, host: str
@@ -1089,6 +1116,7 @@ def test_a_form_of_another_origin_cannot_reset(
         assert sdk.beta.threads.retrieve(thread.id) == thread
 
 
+@COPIES
 @HOSTS
 @pytest.mark.parametrize("path", ["/v1/threads", "/_mock/requests"])
 @pytest.mark.parametrize(("mode", "seen"), [("cors", "TypeError"), ("no-cors", "")])
@@ -1100,6 +1128,7 @@ def test_a_page_of_another_origin_cannot_read(
         assert said(page, live.root_url + path, {"mode": mode}) == seen
 
 
+@COPIES
 def test_a_page_of_our_own_origin_can(live: Server, browser: Browser) -> None:
     with live.sdk() as sdk, browser.new_page() as page:
         thread = sdk.beta.threads.create()

@@ -3,6 +3,9 @@
 Runs wherever a server is installed; `make test-postgres` runs all other tests on it, too.
 """
 
+import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +19,7 @@ from typing import Any
 import clusters
 import pytest
 import sqlalchemy as sa
-from conftest import Server, await_ready, launched, postgres_settings, refusal, serving
+from conftest import Server, await_ready, launched, postgres_settings, refusal, serving, until
 from flask import Flask
 from openai import APIStatusError, OpenAI
 
@@ -34,6 +37,7 @@ from wire import id_of
 
 CLIENTS = 16
 RESTARTS = 5
+LATE = 5
 BACK_SECONDS = 2
 
 
@@ -104,10 +108,22 @@ def messages_of(app: Flask, thread_id: str) -> list[dict[str, Any]]:
     return list(app.test_client().get(f"/threads/{thread_id}/messages").json["data"])
 
 
-def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
-    """Readers follow the end of a thread while fifteen clients append: each message comes once."""
+def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI]) -> None:
+    """A reader follows the end of a thread while fifteen clients append, and some appends take
+    their place early and commit late: each message comes once. Seen to fail: without
+    `with_for_update` in `store._LOCKED_THREAD_SEQ` the late ones are passed.
+    """
     thread_id = sdks[0].beta.threads.create().id
     seen: list[str] = []
+    pages: list[int] = []
+
+    def write_late() -> None:
+        for turn in range(LATE):
+            body = {"role": "user", "content": [{"type": "text", "text": f"late {turn}"}]}
+            with app.app_context(), database.write() as connection:
+                store.create_message(connection, DEFAULT_PROJECT, thread_id, body)
+                read = len(pages)
+                until(lambda: len(pages) > read + 5, seconds=1)  # noqa: B023
 
     def write(number: int) -> None:
         for turn in range(20):
@@ -119,6 +135,7 @@ def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
         while True:
             ended = done.is_set()
             page = sdks[0].beta.threads.messages.list(thread_id, order="asc", limit=7, **last)
+            pages.append(len(page.data))
             seen.extend(message.content[0].text.value for message in page.data)
             if page.data:
                 last = {"after": page.data[-1].id}
@@ -126,12 +143,16 @@ def test_a_forward_reader_never_passes_a_message(sdks: list[OpenAI]) -> None:
                 return
 
     done = threading.Event()
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(CLIENTS + 1) as pool:
         reader = pool.submit(follow, done)
-        list(pool.map(write, range(1, CLIENTS)))
-        done.set()
+        late = pool.submit(write_late)
+        try:
+            list(pool.map(write, range(1, CLIENTS)))
+            late.result()
+        finally:
+            done.set()
         reader.result()
-    assert len(seen) == len(set(seen)) == 20 * (CLIENTS - 1)
+    assert len(seen) == len(set(seen)) == 20 * (CLIENTS - 1) + LATE
     assert seen == page_forward(sdks[1], thread_id)
 
 
@@ -423,3 +444,42 @@ def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -
         assert client.get("/threads").status_code == 200
         with app.app_context():
             db.engine.dispose()
+
+
+def test_a_worker_that_starts_without_its_database_serves_when_that_is_back(tmp_path: Path) -> None:
+    """Seen to fail: with status 4 for a server that does not answer (gunicorn ends)."""
+    with (
+        clusters.cluster() as mortal,
+        serving(tmp_path / "log", DATABASE_URL=mortal.template()) as server,
+    ):
+        made = json.loads(server.call("POST", "/v1/threads", {}).body)
+        [worker] = server.workers()
+        mortal.stop()
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: server.workers() - {worker} != set())
+        answers = [server.call("GET", path).status for path in ("/healthz", "/v1/threads")]
+        assert answers == [200, 503]
+        mortal.start()
+        assert server.call("GET", f"/v1/threads/{made['id']}").status == 200
+        assert server.process.poll() is None
+    [said] = [line for line in server.log.read_text().splitlines() if "cannot be read" in line]
+    assert '"level":"error"' in said
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["backup", "copy.db"]], ids=" ".join)
+def test_a_command_that_is_for_the_file_is_refused_with_one_line(
+    url: str, tmp_path: Path, words: list[str]
+) -> None:
+    """Seen to fail: without the look at the URL in `operating.doctor` it finds fault with files."""
+    command = [sys.executable, "-m", "flask", "--app", str(ROOT / "commands.py"), *words]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={"THREADS_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith("Error: This is for SQLite; ")
+    assert list(tmp_path.iterdir()) == []

@@ -89,6 +89,7 @@ def test_a_start_leaves_the_folder_of_a_running_server_alone(made: Server, tmp_p
     assert create_thread(made)
 
 
+@pytest.mark.sqlite_only("the folder is made for the database file")
 def test_a_first_start_makes_a_private_instance_folder(tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     shutil.copytree(ROOT, fresh, ignore=shutil.ignore_patterns(*NOT_COPIED))
@@ -164,6 +165,7 @@ def test_wrong_settings_are_named_all_in_one_line(tmp_path: Path) -> None:
     assert all(f"THREADS_{name}" in line for name in wrong)
 
 
+@pytest.mark.sqlite_only("the folder is that of the database file")
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_a_folder_that_cannot_hold_a_database_is_refused_with_one_line(
     tmp_path: Path, folder: str
@@ -180,6 +182,7 @@ def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.sqlite_only("test_postgres.py starts three on one PostgreSQL database")
 def test_five_servers_that_start_at_once_share_one_new_database(tmp_path: Path) -> None:
     log, url = tmp_path / "log", f"sqlite:///{tmp_path / 'threads.db'}"
     with ExitStack() as stack:

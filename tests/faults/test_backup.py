@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,15 @@ from flask import Flask
 from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplained
 
 import database
+import operating
 import sqlite
 from config import ROOT
 
 BACKUPS = len(rounds(1, 10))
 RESTORE_SECONDS = 5
 COMPANIONS = ("", "-wal", "-shm")
+
+pytestmark = pytest.mark.sqlite_only("test_postgres.py sees both commands refused")
 
 
 def flask(url: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -37,10 +42,17 @@ def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[
 
 @pytest.mark.timeout(300)
 def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
-    """Seen to fail: with the file's bytes copied in two steps in place of `sqlite.copy_to`."""
-    url = f"sqlite:///{tmp_path / 'threads.db'}"
+    """Seen to fail: with the file's bytes copied in two steps, and with `shutil.copy` of the file
+    alone, in place of `sqlite.copy_to`: a reader keeps what is written in the -wal.
+    """
+    path = tmp_path / "threads.db"
+    url = f"sqlite:///{path}"
     marks, seconds = [], []
-    with serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server, Load(server) as load:
+    with (
+        serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server,
+        open_snapshot(path),
+        Load(server) as load,
+    ):
         for number in range(BACKUPS):
             enough = load.acknowledged + 60
             assert until(lambda: load.acknowledged >= enough)  # noqa: B023
@@ -61,6 +73,15 @@ def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
         with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{copy}") as server:
             assert restored(server, load, marks[number]) == []
     print(f"{load.acknowledged} acknowledged, {load.refusals}, backup in {max(seconds):.2f} s")
+
+
+@contextmanager
+def open_snapshot(path: Path) -> Iterator[None]:
+    """Read from a database until the end: what is written since stays in its -wal."""
+    with closing(sqlite.dbapi.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM threads").fetchone()
+        yield
 
 
 def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
@@ -119,6 +140,24 @@ def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_pat
     assert sqlite.faults_of(target) == []
 
 
+@pytest.mark.parametrize("exists", [True, False], ids=["replaced", "new"])
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_backup_is_not_put_beside_the_log_of_another_database(
+    flask: Commands, tmp_path: Path, suffix: str, exists: bool
+) -> None:
+    """SQLite would replay that log into the backup. Seen to fail: without
+    `operating._refuse_beside_a_log` the backup is made and its log stays.
+    """
+    target, log = tmp_path / "backup.db", tmp_path / f"backup.db{suffix}"
+    if exists:
+        target.write_text("precious")
+    log.write_text("of another")
+    result = flask("backup", "--force", str(target), status=1)
+    assert result.stderr == f"Error: {log} is of a database in use or killed: move it away.\n"
+    assert log.read_text() == "of another"
+    assert not exists or target.read_text() == "precious"
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-queue", "-secret"])
 def test_a_backup_never_replaces_the_database_itself(
     flask: Commands, database_url: str, suffix: str
@@ -141,6 +180,7 @@ def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_pa
 
 
 def test_a_backup_is_for_its_owner_only(flask: Commands, tmp_path: Path) -> None:
+    """Seen to fail: without `os.umask` in `sqlite.prepare`."""
     flask("backup", str(tmp_path / "backup.db"))
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
 
@@ -154,6 +194,7 @@ def findings(result: str) -> dict[str, str]:
 
 
 def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) -> None:
+    """Seen to fail: with another revision than the newest in `models.SCHEMA_REVISION`."""
     url = f"sqlite:///{tmp_path / 'threads.db'}"
     with serving(tmp_path / "log", DATABASE_URL=url) as server:
         assert ask(server, "POST", "/v1/threads")[0] == 200
@@ -198,17 +239,42 @@ def harm_outside(url: str, script: str) -> None:
 
 
 def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:
+    """Seen to fail: with `shared = False` in `operating._of_files`."""
     database.file_of(database_url).chmod(0o644)
     assert findings(flask("doctor").stdout)["files"] == "warn"
 
 
-def test_the_doctor_makes_no_database(tmp_path: Path) -> None:
+def test_the_doctor_makes_no_file(tmp_path: Path) -> None:
+    """Seen to fail: with a secret from `sqlite.secret_beside` for each command."""
     result = flask(f"sqlite:///{tmp_path / 'none.db'}", "doctor")
     assert result.returncode == 1
-    assert not (tmp_path / "none.db").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_leaves_an_empty_file_empty(tmp_path: Path) -> None:
+    """Seen to fail: without the look at `st_size` in `operating._findings` the file is made a
+    database, for a connection switches its journal to WAL.
+    """
+    path = tmp_path / "empty.db"
+    path.touch()
+    result = flask(f"sqlite:///{path}", "doctor")
+    assert result.returncode == 1
+    assert findings(result.stdout)["database"] == "fail"
+    assert [each.name for each in tmp_path.iterdir()] == ["empty.db"]
+    assert path.stat().st_size == 0
+
+
+def test_the_doctor_works_where_no_list_of_mounts_is(
+    flask: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Seen to fail: without the look at `_MOUNTS` in `operating._filesystem_of`."""
+    monkeypatch.setattr(operating, "_MOUNTS", tmp_path / "none")
+    found = findings(flask("doctor").stdout)
+    assert (found["filesystem"], found["schema"]) == ("warn", "ok")
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
+    """Seen to fail: without `except EnvValidationError` in `commands.create_app`."""
     result = flask("mysql://host/db", "doctor")
     assert result.returncode == 1
     assert result.stderr.startswith("Wrong settings: ")

@@ -26,6 +26,8 @@ FILL = f"""
         '", "annotations": []}}}}]', '[]', '{{}}' FROM n;
 """
 
+pytestmark = pytest.mark.sqlite_only("the file tells how far the upgrade has come")
+
 
 def at_first_schema(path: Path) -> Path:
     """Make a database as the first release left it, full of messages."""
