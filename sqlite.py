@@ -12,6 +12,7 @@ import select
 import shutil
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -267,6 +268,7 @@ class WriteQueue:
         self._turn = threading.Lock()
         self._waiting = 0
         self._file = self._bell = -1
+        self._rung = select.poll()
         self._locked = False
         self._kept = 0
 
@@ -302,7 +304,7 @@ class WriteQueue:
             left = deadline - monotonic()
             if left <= 0:
                 raise busy()
-            if select.select([self._bell], [], [], min(left, LOOK_AGAIN_SECONDS))[0]:
+            if self._rung.poll(min(left, LOOK_AGAIN_SECONDS) * 1000):
                 with suppress(BlockingIOError):
                     os.read(self._bell, 4096)
 
@@ -317,10 +319,16 @@ class WriteQueue:
         try:
             with suppress(FileExistsError):
                 os.mkfifo(bell, 0o600)
-            self._bell = os.open(bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._bell = self._kept_open(bell, os.O_RDWR | os.O_NONBLOCK)
+            self._file = self._kept_open(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise _lost(str(error)) from error
+        self._rung.register(self._bell, select.POLLIN)
+
+    def _kept_open(self, path: str, flags: int) -> int:
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, handle)
+        return handle
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:
@@ -346,11 +354,13 @@ def secret_beside(database: Path) -> str:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-        with suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     return path.read_text()
 
 

@@ -138,6 +138,7 @@ def asked(app: Flask) -> list[str]:
     statements: list[str] = []
     with app.app_context():
         engine = db.engine
+    vars(app.extensions["database"]._kept).clear()  # this thread's connection is not traced
     engine.dispose()
     sa.event.listen(engine, "connect", lambda raw, _: raw.set_trace_callback(statements.append))
     return statements

@@ -472,8 +472,13 @@ BOTH = [
     ),
     *((f"{p}=a&{p}=a", *_duplicate(p)) for p in ("limit", "order", "after", "before", "x")),
     *(
-        (f"{name}=1", name, "unknown_parameter", f"Unknown parameter: '{name}'.")
-        for name in ("offset", "Limit", "limit[]", "include")
+        (f"{name}=1", name, "unknown_parameter", f"Unknown parameter: '{name}'.{hint}")
+        for name, hint in (
+            ("offset", ""),
+            ("Limit", " Did you mean 'limit'?"),
+            ("limit[]", " Did you mean 'limit'?"),
+            ("include", ""),
+        )
     ),
     (
         "order=%00",
@@ -590,7 +595,7 @@ def test_cursor_of_another_threads_message_is_unknown(client: FlaskClient) -> No
                 f"metadata{rest}=1",
                 f"metadata{rest}",
                 "unknown_parameter",
-                f"Unknown parameter: 'metadata{rest}'.",
+                f"Unknown parameter: 'metadata{rest}'. Did you mean 'metadata'?",
             )
             for rest in ("[a", ".a", "a]")
         ),

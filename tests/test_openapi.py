@@ -133,7 +133,7 @@ def test_it_takes_path_ids_as_the_server_does(document: dict[str, Any]) -> None:
         (
             "CreateThread",
             f"{CONTENT}/1/*/2/image_url/url",
-            {"pattern": "^https?://[^\\u0000-\\u0020\\u007f]+$"},
+            {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"},
         ),
         (
             "CreateThread",

@@ -82,8 +82,9 @@ def missing(path: str) -> Refusal:
     return f"Missing required parameter: '{path}'.", path, "missing_required_parameter"
 
 
-def unknown(path: str) -> Refusal:
-    return f"Unknown parameter: '{path}'.", path, "unknown_parameter"
+def unknown(path: str, meant: str = "") -> Refusal:
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    return f"Unknown parameter: '{path}'.{hint}", path, "unknown_parameter"
 
 
 def wrong_type(path: str, expected: str, found: str) -> Refusal:
@@ -217,7 +218,7 @@ BOTH = [
 ]
 MODIFY_ONLY = [
     ({"messages": []}, unknown("messages")),
-    (search(vector_stores=[]), unknown(f"{SEARCH}.vector_stores")),
+    (search(vector_stores=[]), unknown(f"{SEARCH}.vector_stores", "vector_store_ids")),
 ]
 CREATE_ONLY = [
     # messages
