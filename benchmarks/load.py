@@ -49,7 +49,8 @@ def measure(
     before = cpu_seconds(pids)
     count, elapsed, p50, p99 = generate(address, request, connections, seconds)
     spent = cpu_seconds(pids) - before
-    return Figures(count / elapsed, spent / count * 1e6, p50, p99)
+    done = max(1, count)
+    return Figures(done / elapsed, spent / done * 1e6, p50, p99)
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
