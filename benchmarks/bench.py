@@ -116,7 +116,7 @@ class Bench:
         paths = {size: self._database(size) for size in self.growth}
         runs: dict[tuple[str, int], list[Figures]] = defaultdict(list)
         facts = [
-            {"threads": size, "bytes": path.stat().st_size, "seconds": seconds}
+            {"threads": size, "bytes": _bytes(path), "seconds": seconds}
             for size, (path, seconds) in paths.items()
         ]
         with ExitStack() as stack:
@@ -169,7 +169,7 @@ class Bench:
             "messages": messages,
             "rate": messages / seconds,
             "megabytes": megabytes,
-            "bytes": target.stat().st_size / messages,
+            "bytes": _bytes(target) / messages,
         }
 
     def chat(self) -> Figures:
@@ -180,6 +180,12 @@ class Bench:
             count, seconds, p50, p99 = in_threads(one.address, session_of_a_chat, 8, length)
             spent = cpu_seconds(one.pids) - before
         return Figures(count * 9 / seconds, spent / count / 9 * 1e6, p50 / 9, p99 / 9)
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a database file and of what is still in its log."""
+    wal = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
 
 
 def _flask(database: Path, *arguments: str) -> float:
