@@ -35,7 +35,7 @@ class Discretion(logging.Filter):
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]
-    """gunicorn's logger without access lines, which it made up and threw away (a tenth of a create)."""
+    """gunicorn's logger without access lines: it made them up (a tenth of a create) for nothing."""
 
     access_log_enabled = False
 
