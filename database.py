@@ -59,6 +59,7 @@ class Engine(Protocol):
     def time_limit(self, raw: Any, seconds: float) -> AbstractContextManager[None]: ...
     def name_of(self, error: BaseException) -> str: ...
     def health(self) -> dict[str, bool]: ...
+    def close(self) -> None: ...
 
 
 class Connection:
@@ -353,6 +354,11 @@ def refuse_old_schema(app: Flask) -> None:
     elif found != SCHEMA_REVISION:
         log.error("The database has schema %s, not %s: start anew.", found, SCHEMA_REVISION)
         raise SystemExit(4)
+
+
+def close(app: Flask) -> None:
+    """Close what an app has open, so that SQLite's log ends up in its file."""
+    app.extensions["database"].close()
 
 
 def is_current(url: str) -> bool:

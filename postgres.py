@@ -132,6 +132,10 @@ class PostgreSQL:
         """Tell nothing beside the schema, for which the server had to answer."""
         return {}
 
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self.pool.dispose()
+
 
 def _name_of(error: BaseException | None) -> str:
     """Return the SQLSTATE of an error; one without is a connection that was lost or never came."""

@@ -96,11 +96,13 @@ class SQLite:
         self.path = file_of(str(pool.url))
         self.queue = WriteQueue(f"{self.path}-queue")
         self._kept = threading.local()
+        self._open: set[Any] = set()
         self._durability: str = app.config["DURABILITY"]
         self._opened = _identity(self.path)
         # SQLite would make a new, empty file in place of one that is lost.
         sa.event.listen(pool, "do_connect", lambda *_: self._refuse_another_file())
         sa.event.listen(pool, "connect", lambda raw, _: self._connected(raw))
+        sa.event.listen(pool, "close", lambda raw, _: self._open.discard(raw))
         if not has_wal_fix(dbapi.sqlite_version_info):
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
 
@@ -203,7 +205,14 @@ class SQLite:
             _prepare(raw, self._durability)
             yield raw
 
+    def close(self) -> None:
+        """Close every connection; the last to be closed empties the log into the file."""
+        self.pool.dispose()
+        while self._open:
+            self._open.pop().close()
+
     def _connected(self, raw: Any) -> None:
+        self._open.add(raw)
         _prepare(raw, self._durability)
         self._opened = _identity(self.path)
 

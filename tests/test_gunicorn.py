@@ -68,7 +68,7 @@ def test_a_setting_is_as_the_promises_need_it(
     assert settings(monkeypatch, DATABASE_URL="memory")[name] == value
 
 
-def test_nothing_is_preloaded_before_the_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_app_is_made_before_the_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not settings(monkeypatch, DATABASE_URL="memory").get("preload_app")
 
 
@@ -258,6 +258,16 @@ def test_a_termination_under_load_leaves_no_stored_thread_unanswered(
     count = "SELECT count(*) FROM threads"
     with app.app_context(), database.read() as connection:
         assert connection.value(count) == len(load.created)
+
+
+def test_a_stopped_server_leaves_nothing_in_the_log_of_its_file(
+    serve: Callable[..., Any], database_url: str, tmp_path: Path
+) -> None:
+    with serve(DATABASE_URL=database_url) as server:
+        assert server.call("POST", "/v1/threads").status == 200
+        assert (tmp_path / "threads.db-wal").exists()
+        assert server.stop() == 0
+    assert not (tmp_path / "threads.db-wal").exists()
 
 
 def test_a_termination_waits_for_requests_in_flight(serve: Callable[..., Any]) -> None:
