@@ -1,5 +1,6 @@
 """The `flask` command line: the app and its commands (Alembic stays out of the server)."""
 
+import gc
 import os
 import re
 import stat
@@ -28,6 +29,7 @@ from errors import ApiError
 from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
 from operating import backup, doctor
 
+gc.freeze()  # looking through all that is imported makes a command's end 0.25 s longer
 _NUMBER = re.compile("[0-9]{1,11}", re.ASCII)
 _PROJECT = re.compile("[A-Za-z0-9_.-]{1,64}")
 _LONGEST_AGE = 100 * 366 * 86_400

@@ -76,7 +76,7 @@ def cluster() -> Iterator[clusters.Cluster]:
 
 
 class Rule(werkzeug.routing.Rule):
-    """A rule whose URL builders are compiled once a run: that is half of what a test's app costs."""
+    """A rule whose URL builders are compiled once a run: half of what a test's app costs."""
 
     def _compile_builder(self, append_unknown: bool = True) -> Any:
         key = (self.rule, self.endpoint, append_unknown)
