@@ -4,21 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
 # Where memory holds files, the tests' databases are there: thousands of small ones are made
-MEMORY = $(shell [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+MEMORY := $(shell [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+# One process more than there are processors: some tests wait
+PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults test-postgres install lint bench clean
+.PHONY: run test test-faults test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
-	$(MEMORY) $(BIN)/pytest -n auto --dist loadfile
+	$(MEMORY) $(PYTEST)
 
 test-faults: $(VENV)/.dev
 	FAULTS=whole $(BIN)/pytest -rP tests/faults
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
-	$(BIN)/pytest -n auto --dist loadfile --engine=postgres
+	$(PYTEST) --engine=postgres
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -30,6 +32,9 @@ install: $(VENV)/.runtime
 # QUICK=1 ends within two minutes; PEERS=1 adds json-server and Prism; WRITE=1 writes docs/performance.md
 bench: $(VENV)/.runtime
 	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(WRITE),--write)
+
+bench-mock: $(VENV)/.runtime
+	@$(BIN)/python -m benchmarks.mock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

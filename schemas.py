@@ -703,7 +703,7 @@ class ThreadDeleted(Body):
 class Error(Body):
     message = Text(required=True)
     type = Text(required=True)
-    param = Text(required=True, allow_none=True)
+    param = Text(0, required=True, allow_none=True)
     code = Text(required=True, allow_none=True)
 
 

@@ -174,6 +174,7 @@ class SQLite:
         copy = dbapi.connect(":memory:", check_same_thread=False)
         with self._own_connection() as source:
             source.backup(copy)
+        copy.execute("VACUUM")  # room that is free would be written again at every restore
         return copy
 
     def restore_snapshot(self, copy: Any) -> None:

@@ -39,12 +39,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def ours(url: str, name: str = OURS, beside: tuple[int, ...] = ()) -> Iterator[Running]:
+def ours(
+    url: str, name: str = OURS, beside: tuple[int, ...] = (), **settings: str
+) -> Iterator[Running]:
     """This server, as `make run` starts it, with two workers of four threads.
 
     `beside` are processes whose CPU counts as its own.
     """
-    settings = {"DATABASE_URL": url, "BIND": "127.0.0.1:0", "WORKERS": "2"}
+    settings = {"DATABASE_URL": url, "BIND": "127.0.0.1:0", "WORKERS": "2"} | settings
     with _process(name, _GUNICORN, settings, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

@@ -120,7 +120,9 @@ class Mock:
 
     def before(self) -> None:
         """Let the fault for this request happen, if there is one."""
-        if not self.rules and _FAULT_HEADERS.isdisjoint(request.environ):
+        # Each use of a proxy costs as much as all the rest: this is what it stands for.
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+        if not self.rules and _FAULT_HEADERS.isdisjoint(asked.environ):
             return
         if request.method == "OPTIONS" or request.path.startswith(_OWN_PATHS) or not self.is_on():
             return
@@ -137,7 +139,6 @@ class Mock:
 
     def after(self, response: Response) -> Response:
         """Log this request; drop its connection if that was its fault."""
-        # Each use of a proxy costs as much as all the rest: these are what they stand for.
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]
         context = g._get_current_object()
         if asked.method == "OPTIONS" or asked.path.startswith(_OWN_PATHS) or not self.is_on():
@@ -328,6 +329,8 @@ def _fault_in(line: bytes) -> str | None:
 
 def _body_of(asked: Request, context: Any) -> bytes:
     """Return the body; a short one that nobody has begun to read is read now."""
+    if not asked.environ.get("CONTENT_LENGTH"):
+        return bytes(context.get("body", b""))
     is_short = 0 < (asked.content_length or 0) <= LOGGED_BODY_BYTES
     if is_short and "stream" not in vars(asked):
         with suppress(ApiError, HTTPException):

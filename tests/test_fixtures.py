@@ -194,13 +194,8 @@ def test_fifty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
     assert len({str(order) for order in orders}) == ORDERS
     assert len(ids[0]) == 1
     assert all(each == ids[0] for each in ids)
-
-
-@pytest.mark.timeout(400)
-def test_each_worker_has_one_server_which_ends_with_it(suite: Path) -> None:
-    ran_pytest(suite, "-n", "2", "-k", "creates or own_client")
     servers = [path.read_text() for path in (suite / "servers").iterdir()]
-    assert len(set(servers)) == 2
+    assert len(set(servers)) == 2 * ORDERS  # one a worker, which ends with it
     assert all(map(is_gone, servers))
 
 

@@ -1,5 +1,6 @@
 """The server against a plain model: any order of writes, then pages in both directions."""
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app import create_app
 from models import db
 
+CI = os.environ.get("CI") == "true"
 USERS = ("u1", "u2")
 METADATA = st.dictionaries(st.sampled_from(["user", "plan"]), st.sampled_from(USERS), max_size=2)
 WORDS = ("castle", "tram", "old")
@@ -229,7 +231,7 @@ class Threads(RuleBasedStateMachine):
 def test_server_and_model_never_differ(migrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Threads, "migrated", migrated, raising=False)
     Threads.TestCase.settings = settings(
-        max_examples=60,
+        max_examples=60 if CI else 25,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
