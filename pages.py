@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import orjson
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ MAX_MARKDOWN_CHARACTERS = 10_000
 """Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
 
 _TITLE_CHARACTERS = 120
+_CHIP_CHARACTERS = 80
 _DAY = 86_400
 _FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
 _SUMMARIES = """
@@ -109,6 +111,15 @@ class Summary(NamedTuple):
     active_at: int | None
 
 
+class Chip(NamedTuple):
+    """A pair of metadata as a list shows it, and the query that filters by it."""
+
+    key: str
+    value: str
+    shown: str
+    query: str
+
+
 class Row(NamedTuple):
     """A thread as a list shows it; `chips` are its first pairs of metadata."""
 
@@ -117,7 +128,7 @@ class Row(NamedTuple):
     title: str
     messages: str
     active: Markup
-    chips: list[tuple[str, str]]
+    chips: list[Chip]
     more: int
 
 
@@ -232,17 +243,24 @@ def is_long(text: str) -> bool:
 
 def ago(second: int) -> Markup:
     """Return a <time> that reads `3 h ago` and tells the exact time on hover."""
-    moment = datetime.fromtimestamp(second, UTC)
-    exact = moment.isoformat(" ")[:19]
-    distance = _distance(unix_now() - second, moment)
+    exact, date = _moment(second)
+    distance = _distance(unix_now() - second) or date
     return Markup(  # noqa: S704 (made of numbers)
         f'<time datetime="{exact}Z" title="{exact} UTC">{distance}</time>'
     )
 
 
-def _distance(seconds: int, moment: datetime) -> str:
+@lru_cache(maxsize=1024)
+def _moment(second: int) -> tuple[str, str]:
+    """Return a time to the second, and its date."""
+    moment = datetime.fromtimestamp(second, UTC)
+    return moment.isoformat(" ")[:19], f"{moment:%-d %b %Y}"
+
+
+def _distance(seconds: int) -> str:
+    """Return how long ago that was, unless it is long or still to come."""
     if not -60 < seconds < 30 * _DAY:
-        return f"{moment:%-d %b %Y}"
+        return ""
     for size, unit in ((_DAY, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
@@ -273,8 +291,14 @@ def _row(thread: dict[str, Any], told: Summary) -> Row:
     pairs = list(thread["metadata"].items())
     active = ago(told.active_at or thread["created_at"])
     more = max(0, len(pairs) - SHOWN_CHIPS)
-    shown, id_ = pairs[:SHOWN_CHIPS], thread["id"]
-    return Row(id_, short_id(id_), told.title, told.messages, active, shown, more)
+    chips, id_ = [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]], thread["id"]
+    return Row(id_, short_id(id_), told.title, told.messages, active, chips, more)
+
+
+@lru_cache(maxsize=1024)
+def _chip(key: str, value: str) -> Chip:
+    shown = value if len(value) <= _CHIP_CHARACTERS else f"{value[: _CHIP_CHARACTERS - 1]}…"
+    return Chip(key, value, shown, urlencode({f"metadata[{key}]": value}))
 
 
 @lru_cache(maxsize=128)
@@ -302,6 +326,7 @@ def _count(messages: int) -> str:
     return f"{messages:,}"
 
 
+@lru_cache(maxsize=1024)
 def _title(opening: str) -> str:
     """Return the first line of the first text; `opening` is the start of stored content."""
     found = _FIRST_TEXT.search(opening)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from openai import OpenAI
 
 import commands
 import database
+import keys
 from app import App, create_app
 from config import ROOT
 from models import db
@@ -47,6 +49,10 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SECRET = re.compile(
+    rf"{keys.PREFIX}\w{{20}}|bearer\s|cookie\s*[:=]|session=|csrf_token|\"(content|role|metadata)\":",
+    re.IGNORECASE,
+)
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 
@@ -223,7 +229,10 @@ def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.0
 def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left."""
+    """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left.
+
+    No log of any test may hold a key, a cookie or a body.
+    """
     given = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
     borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in given else ""
     given.setdefault("DATABASE_URL", borrowed or "memory")
@@ -249,6 +258,7 @@ def launched(
         process.stdout.close()
         if borrowed:
             CLUSTER[0].give_back(borrowed)
+    assert not (told := SECRET.search(log.read_text(errors="replace"))), f"logged: {told}"
 
 
 def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
