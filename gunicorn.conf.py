@@ -123,6 +123,14 @@ def _name_of(listener: socket.socket) -> str:
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
+def nworkers_changed(server: Any, new: int, old: int | None) -> None:
+    """Stay one process with mock controls, in spite of SIGTTIN: each would have its own."""
+    has_controls = _settings["MOCK"] == "on" or (_settings["MOCK"] == "auto" and not _keyed)
+    if old == 1 and new > 1 and has_controls:
+        server.log.warning("The mock controls need one worker: set THREADS_WORKERS and restart.")
+        server.num_workers = 1
+
+
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
     database.refuse_old_schema(worker.wsgi)

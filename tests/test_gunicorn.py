@@ -260,6 +260,21 @@ def test_a_termination_under_load_leaves_no_stored_thread_unanswered(
         assert connection.value(count) == len(load.created)
 
 
+def test_a_server_with_mock_controls_stays_one_process(serve: Callable[..., Any]) -> None:
+    with serve() as server:
+        before = server.workers()
+        server.process.send_signal(signal.SIGTTIN)
+        assert until(lambda: "The mock controls need one worker" in server.log.read_text())
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: len(server.workers() - before) == 1 and len(server.workers()) == 1)
+
+
+def test_a_server_without_mock_controls_takes_another_worker(serve: Callable[..., Any]) -> None:
+    with serve(MOCK="off") as server:
+        server.process.send_signal(signal.SIGTTIN)
+        assert until(lambda: len(server.workers()) == 2)
+
+
 def test_a_stopped_server_leaves_nothing_in_the_log_of_its_file(
     serve: Callable[..., Any], database_url: str, tmp_path: Path
 ) -> None:

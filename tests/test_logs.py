@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GUNICORN, Server, await_ready, bearer, launched, until
+from conftest import GUNICORN, SECRET, Server, await_ready, bearer, launched, until
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -140,6 +140,21 @@ def test_no_log_holds_a_key_a_body_a_cookie_or_a_query(
     assert '"message":"Invalid request from ip=127.0.0.1"' in log
     assert PLANTED not in log
     assert key[12:] not in log
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"tsk_{'a' * 50}",
+        "Authorization: Bearer x",
+        "Cookie: threads-1234=eyJ",
+        "session=eyJ",
+        '{"role":"user"}',
+        '{"content":"hello"}',
+    ],
+)
+def test_what_is_searched_for_in_every_log_is_found(line: str) -> None:
+    assert SECRET.search(line)
 
 
 def malformed(server: Server, head: str) -> None:
