@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import bearer
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -203,6 +204,13 @@ def test_another_address_does_not_wait(
     assert sign_in(client, secret, environ_overrides=other).status_code == 303
 
 
+def make_thread(client: FlaskClient, key: str) -> str:
+    messages = [{"role": "user", "content": "The secret plan of theirs"}]
+    body = {"messages": messages, "metadata": {"of": "theirs"}}
+    thread: str = client.post("/v1/threads", json=body, headers=bearer(key)).json["id"]
+    return thread
+
+
 NO_THREAD, NO_MESSAGE = f"thread_{'x' * 24}", f"msg_{'x' * 24}"
 
 
@@ -243,3 +251,36 @@ def test_a_page_about_a_foreign_thread_is_that_of_a_missing_one(
     assert "Their secret plan" not in foreign[1]
     kept = client.get(f"/v1/threads/{theirs}/messages", headers=headers).json
     assert kept == listed.json
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/admin/?q=secret",
+        "/admin/?metadata[of]=theirs",
+        "/admin/threads.json",
+        "/admin/threads/export?as=json",
+        "/admin/threads/export?as=jsonl",
+        "/admin/threads/export?as=markdown",
+        "/admin/threads/delete?id={theirs}",
+    ],
+)
+def test_a_page_of_many_threads_shows_none_of_another_project(
+    app: Flask, client: FlaskClient, secret: str, address: str
+) -> None:
+    theirs = make_thread(client, make_key(app, "theirs"))
+    sign_in(client, secret)
+    text = client.get(address.replace("{theirs}", theirs)).get_data(as_text=True)
+    assert "plan of theirs" not in text
+    assert f"/admin/threads/{theirs}" not in text
+
+
+def test_deleting_many_threads_leaves_those_of_another_project(
+    app: Flask, client: FlaskClient, secret: str
+) -> None:
+    key = make_key(app, "theirs")
+    theirs = make_thread(client, key)
+    sign_in(client, secret)
+    form = {"csrf_token": token_of(client, "/admin/threads/new"), "id": theirs}
+    client.post("/admin/threads/delete", data=form)
+    assert client.get(f"/v1/threads/{theirs}", headers=bearer(key)).status_code == 200
