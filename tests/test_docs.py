@@ -1,5 +1,6 @@
 """README and docs/ say what the program does: addresses, settings, commands, links, examples."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 import pytest
-from conftest import Server
+from conftest import NODE_FOLDER, Server
 from flask import Flask
 
 import commands
@@ -16,6 +17,7 @@ import config
 
 README = (config.ROOT / "README.md").read_text()
 PAGES = [config.ROOT / "README.md", *sorted((config.ROOT / "docs").glob("*.md"))]
+HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 NOT_IN_TABLES = {"/", "/docs/{name}", "/static/{filename}"}
 
 
@@ -86,11 +88,28 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_first_example_runs(server: Server) -> None:
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    assert "http://127.0.0.1:8000/v1" in example
-    example = example.replace("http://127.0.0.1:8000/v1", server.base_url)
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", example]
+def test_the_python_examples_run_one_after_another(server: Server) -> None:
+    examples = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    assert "http://127.0.0.1:8000/v1" in examples
+    examples = examples.replace("http://127.0.0.1:8000/v1", server.base_url)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", examples]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "user Hello!\nassistant Hi. How can I help?\n"
+    *chat, found = done.stdout.splitlines()
+    assert chat == ["user Hello!", "assistant Hi. How can I help?"]
+    assert re.fullmatch(r"thread_\w{24} \{'user': 'u3'\}", found)
     assert done.stderr == ""
+
+
+def test_the_node_example_runs(server: Server, node: str) -> None:
+    thread = json.loads(server.call("POST", "/v1/threads", HELLO).body)["id"]
+    example = re.search(r"```js\n(.*?)```", README, re.DOTALL)[1]
+    client = f'new OpenAI({{ baseURL: "{server.base_url}", apiKey: "any" }})'
+    example = f'import OpenAI from "openai";\nconst client = {client};\n{example}'
+    command = [node, "--input-type=module", "--eval", example]
+    done = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, check=True)
+    assert thread in done.stdout.split()
+
+
+def test_the_fixture_that_is_shown_is_the_one_in_examples() -> None:
+    shown = re.search(r"```json\n(.*?)```", README, re.DOTALL)[1]
+    assert shown == (config.ROOT / "examples" / "thread_abc123.jsonl").read_text()
