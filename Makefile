@@ -8,7 +8,7 @@ MEMORY := $(shell [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -g
 # One process more than there are processors: some tests wait
 PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults test-postgres install lint bench bench-mock clean
+.PHONY: run test test-faults test-matrix test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
@@ -18,6 +18,9 @@ test: $(VENV)/.dev lint
 
 test-faults: $(VENV)/.dev
 	FAULTS=whole $(BIN)/pytest -rP tests/faults
+
+test-matrix: $(VENV)/.dev # paging by both SDKs at every size and limit while others write
+	TEST_MATRIX=whole $(BIN)/pytest tests/test_sdk_messages.py tests/test_node.py
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
 	$(PYTEST) --engine=postgres
