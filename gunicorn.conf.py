@@ -1,6 +1,7 @@
 """gunicorn's settings, from the same THREADS_… variables; run it as `gunicorn` in this folder."""
 
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -13,6 +14,7 @@ import traceback
 from typing import Any
 
 from environs import EnvValidationError
+from gunicorn import util
 
 from config import address, from_env, is_loopback
 
@@ -61,9 +63,14 @@ _keyed = _settings["DATABASE_URL"] != "memory" and database.has_keys(_settings["
 if _settings["WORKERS"] is None:
     _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
 _READ_SECONDS, _SEND_SECONDS = 5, 30
+_LINGER_SECONDS = 0.1
 _SYSTEMD_SOCKET = 3
 _REFUSED = 3
 _PR_SET_PDEATHSIG = 1
+
+# gunicorn waits for the peer to close, 2 s for each connection in turn, and accepts nobody else.
+if not isinstance(util.close_graceful, functools.partial):
+    util.close_graceful = functools.partial(util.close_graceful, timeout=_LINGER_SECONDS)
 
 wsgi_app = "app:create_app()"
 bind = _settings["BIND"]

@@ -23,7 +23,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Discretion(logging.Filter):
-    """Takes what a client sent out of gunicorn's own lines: it may be a key."""
+    """Takes what a client sent out of gunicorn's own lines, and calls a slow one no error."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
@@ -31,6 +31,9 @@ class Discretion(logging.Filter):
             record.msg = message.partition(":")[0]
         elif message.startswith("Error handling request"):
             record.msg, record.args = "Error handling request", ()
+        elif record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
+            record.levelname, record.exc_info = "WARNING", None
+            record.msg = "A client sent half a request; its connection was closed"
         return True
 
 

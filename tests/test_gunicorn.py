@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -308,8 +308,13 @@ def test_a_termination_waits_for_requests_in_flight(serve: Callable[..., Any]) -
 
 def is_listening(server: Server) -> bool:
     """Tell whether the master still holds its listening socket: to let go is how it stops."""
-    files = Path(f"/proc/{server.process.pid}/fd")
-    return any(os.readlink(file).startswith("socket:") for file in files.iterdir())
+    return any(name.startswith("socket:") for name in open_files(server.process.pid))
+
+
+def open_files(pid: int) -> Iterator[str]:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # one may be closed at any moment
+            yield os.readlink(file)
 
 
 # slow clients
@@ -329,6 +334,8 @@ def test_two_half_sent_requests_a_thread_hold_up_a_normal_one_for_15_seconds_at_
             connection = stack.enter_context(socket.create_connection(server.address))
             connection.sendall(half)
         assert sdk.beta.threads.create().id
+        assert until(lambda: server.log.read_text().count("A client sent half a request") == 2)
+        assert '"level":"error"' not in server.log.read_text()
 
 
 # a socket that is handed on
