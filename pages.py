@@ -112,11 +112,12 @@ class Summary(NamedTuple):
 
 
 class Chip(NamedTuple):
-    """A pair of metadata as a list shows it, and the query that filters by it."""
+    """A pair of metadata as a list shows it, and the query that filters by it, a `name` of it."""
 
     key: str
-    value: str
     shown: str
+    title: str
+    name: str
     query: str
 
 
@@ -298,7 +299,8 @@ def _row(thread: dict[str, Any], told: Summary) -> Row:
 @lru_cache(maxsize=1024)
 def _chip(key: str, value: str) -> Chip:
     shown = value if len(value) <= _CHIP_CHARACTERS else f"{value[: _CHIP_CHARACTERS - 1]}…"
-    return Chip(key, value, shown, urlencode({f"metadata[{key}]": value}))
+    name = f"metadata[{key}]"
+    return Chip(key, shown, f"{key}: {value}", name, urlencode({name: value}))
 
 
 @lru_cache(maxsize=128)

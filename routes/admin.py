@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -62,6 +63,14 @@ Answer = str | AnyResponse | tuple[str, int]
 
 class PageSession(SecureCookieSessionInterface):
     """A session for the pages alone: the API neither reads nor pays for one."""
+
+    @cached_property
+    def _serializer(self) -> Any:
+        return super().get_signing_serializer(current_app)
+
+    def get_signing_serializer(self, app: Flask) -> Any:
+        """Return what signs and reads sessions; Flask makes it anew for each page."""
+        return self._serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         return super().open_session(app, request) if request.path.startswith("/admin/") else None

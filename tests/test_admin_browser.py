@@ -195,6 +195,7 @@ def test_a_person_finds_a_thread_by_word_pair_and_chip(
 
 @with_and_without_script
 def test_a_bad_filter_is_told_beside_its_field(site: Server, visit: Visit, script: bool) -> None:
+    make(site, "Something to look through")
     page = visit(site, "/admin/", script)
     page.get_by_label("Metadata").fill("no pair")
     press(page, "Search")
