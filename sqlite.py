@@ -52,6 +52,7 @@ KINDS = {
     "SQLITE_CANTOPEN": "unavailable",
     "SQLITE_CORRUPT": "unavailable",
     "SQLITE_NOTADB": "unavailable",
+    "SQLITE_IOERR": "unavailable",
 }
 
 _BEGINS = {"snapshot": "BEGIN", "write": "BEGIN IMMEDIATE"}
