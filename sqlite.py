@@ -52,7 +52,8 @@ KINDS = {
     "SQLITE_CANTOPEN": "unavailable",
     "SQLITE_CORRUPT": "unavailable",
     "SQLITE_NOTADB": "unavailable",
-    "SQLITE_IOERR": "unavailable",
+    "SQLITE_IOERR_READ": "unavailable",
+    "SQLITE_IOERR_SHORT_READ": "unavailable",
 }
 
 _BEGINS = {"snapshot": "BEGIN", "write": "BEGIN IMMEDIATE"}
