@@ -52,8 +52,6 @@ KINDS = {
     "SQLITE_CANTOPEN": "unavailable",
     "SQLITE_CORRUPT": "unavailable",
     "SQLITE_NOTADB": "unavailable",
-    "SQLITE_IOERR_READ": "unavailable",
-    "SQLITE_IOERR_SHORT_READ": "unavailable",
 }
 
 _BEGINS = {"snapshot": "BEGIN", "write": "BEGIN IMMEDIATE"}
