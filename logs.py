@@ -31,10 +31,15 @@ class Discretion(logging.Filter):
             record.msg = message.partition(":")[0]
         elif message.startswith("Error handling request"):
             record.msg, record.args = "Error handling request", ()
-        elif record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
+        elif message.startswith("Socket error") and _is_out_of_time(record):
             record.levelname, record.exc_info = "WARNING", None
             record.msg = "A client sent half a request; its connection was closed"
         return True
+
+
+def _is_out_of_time(record: logging.LogRecord) -> bool:
+    """Tell whether a socket's time to be read, SO_RCVTIMEO, is what ended."""
+    return bool(record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]
