@@ -78,11 +78,21 @@ def new_thread(app: Flask) -> str:
         return id_of(store.create_thread(connection, DEFAULT_PROJECT, {}))
 
 
-def append(app: Flask, thread_id: str, text: str, pause: float = 0) -> None:
+def append(
+    app: Flask, thread_id: str, text: str, then: Callable[[], object] = lambda: None
+) -> None:
+    """Add a message; do what comes `then` before it is committed."""
     body = {"role": "user", "content": [{"type": "text", "text": text}]}
     with app.app_context(), database.write() as connection:
         store.create_message(connection, DEFAULT_PROJECT, thread_id, body)
-        time.sleep(pause)
+        then()
+
+
+def somebody_waits(app: Flask) -> bool:
+    """Tell whether a statement waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with app.app_context(), database.read() as connection:
+        return bool(connection.value(waiting))
 
 
 def page_forward(sdk: OpenAI, thread_id: str) -> list[str]:
@@ -93,11 +103,15 @@ def page_forward(sdk: OpenAI, thread_id: str) -> list[str]:
 def test_an_append_waits_for_the_one_before_it(app: Flask) -> None:
     thread_id = new_thread(app)
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(append, app, thread_id, "first", 0.5)
-        time.sleep(0.2)
+        stored, seen = threading.Event(), threading.Event()
+        first = pool.submit(
+            append, app, thread_id, "first", lambda: (stored.set(), seen.wait(timeout=10))
+        )
+        assert stored.wait(timeout=10)
         second = pool.submit(append, app, thread_id, "second")
-        time.sleep(0.2)
-        assert not second.done()
+        waits = until(lambda: somebody_waits(app))
+        seen.set()
+        assert waits
         first.result()
         second.result()
     texts = [message["content"][0]["text"]["value"] for message in messages_of(app, thread_id)]
