@@ -137,7 +137,7 @@ def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI])
             with app.app_context(), database.write() as connection:
                 store.create_message(connection, DEFAULT_PROJECT, thread_id, body)
                 read = len(pages)
-                until(lambda: len(pages) > read + 5, seconds=1)  # noqa: B023
+                until(lambda: len(pages) > read + 1, seconds=0.2)  # noqa: B023
 
     def write(number: int) -> None:
         for turn in range(20):
