@@ -268,6 +268,11 @@ def _distance(seconds: int) -> str:
     return "just now"
 
 
+def short(text: str, most: int = _CHIP_CHARACTERS) -> str:
+    """Return a text of so many characters at most."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def short_id(id_: str) -> str:
     """Return an id's beginning and end, enough to tell it from others."""
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
@@ -298,9 +303,8 @@ def _row(thread: dict[str, Any], told: Summary) -> Row:
 
 @lru_cache(maxsize=1024)
 def _chip(key: str, value: str) -> Chip:
-    shown = value if len(value) <= _CHIP_CHARACTERS else f"{value[: _CHIP_CHARACTERS - 1]}…"
     name = f"metadata[{key}]"
-    return Chip(key, shown, f"{key}: {value}", name, urlencode({name: value}))
+    return Chip(key, short(value), f"{key}: {value}", name, urlencode({name: value}))
 
 
 @lru_cache(maxsize=128)
@@ -334,7 +338,7 @@ def _title(opening: str) -> str:
     found = _FIRST_TEXT.search(opening)
     text = str(orjson.loads(f'"{found[1]}"')).strip() if found else ""
     line = " ".join(text.partition("\n")[0].split())
-    return line if len(line) <= _TITLE_CHARACTERS else f"{line[: _TITLE_CHARACTERS - 1]}…"
+    return short(line, _TITLE_CHARACTERS)
 
 
 def _refuse_nul() -> None:
@@ -351,6 +355,8 @@ def _markdown_renderer() -> MarkdownIt:
     """
     renderer = MarkdownIt("js-default", {"breaks": True}).disable("image")
     renderer.add_render_rule("link_open", _link_open)
+    for name in ("bullet_list_open", "ordered_list_open", "blockquote_open"):
+        renderer.add_render_rule(name, _block_open)
     renderer.add_render_rule("th_open", _cell_open)
     renderer.add_render_rule("td_open", _cell_open)
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
@@ -367,6 +373,12 @@ def _link_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
     return str(renderer.renderToken(tokens, index, options, env))
 
 
+def _block_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    # Bullets, numbers and bars stand where the language of the text begins its lines.
+    tokens[index].attrSet("dir", "auto")
+    return str(renderer.renderToken(tokens, index, options, env))
+
+
 def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
     # Alignment comes as a style attribute, which the page's policy refuses.
     if style := tokens[index].attrs.pop("style", ""):
@@ -376,4 +388,4 @@ def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -
 
 _render = lru_cache(maxsize=512)(_markdown_renderer().render)
 
-FILTERS = (ago, is_long, markdown, pretty, short_id)
+FILTERS = (ago, is_long, markdown, pretty, short, short_id)

@@ -67,7 +67,8 @@ def workloads(threads: int) -> dict[str, Request]:
         "search a word of every message": Request("GET", "/v1/threads?q=weather&limit=20"),
         "browse page: list": Request("GET", "/admin/"),
         "browse page: search": Request("GET", f"/admin/?q=rare{middle // 10}"),
-        "browse page: thread of 50 messages": Request("GET", "/admin/threads/thread_full"),
+        "browse page: 50 messages shown before": Request("GET", "/admin/threads/thread_full"),
+        "browse page: 10 messages at first sight": Request("GET", f"/admin{one[3:]}", "", threads),
     }
 
 

@@ -351,6 +351,11 @@ def test_a_table_scrolls_by_itself_and_keeps_its_alignment() -> None:
         assert cell in table
 
 
+@pytest.mark.parametrize("text", ["- אחת", "1. אחת", "> אחת"])
+def test_a_list_or_quote_stands_where_its_language_begins_lines(text: str) -> None:
+    assert ' dir="auto">' in pages.markdown(text)
+
+
 def test_a_text_shown_again_is_not_rendered_again() -> None:
     for _ in range(2):
         before = pages._render.cache_info().hits
