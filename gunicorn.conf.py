@@ -74,7 +74,7 @@ if not isinstance(util.close_graceful, functools.partial):
 
 wsgi_app = "app:create_app()"
 bind = _settings["BIND"]
-worker_class = "gthread"
+worker_class = "workers.Worker"
 workers = _settings["WORKERS"]
 threads = _settings["WORKER_THREADS"]
 timeout, graceful_timeout, keepalive = 60, 25, 15

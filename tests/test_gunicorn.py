@@ -22,7 +22,7 @@ CLIENTS = 4
 SHARED_MEMORY = Path("/dev/shm")
 SETTINGS = {
     "wsgi_app": "app:create_app()",
-    "worker_class": "gthread",
+    "worker_class": "workers.Worker",
     "threads": 4,
     "timeout": 60,
     "graceful_timeout": 25,
