@@ -25,6 +25,7 @@ from flask import Flask, current_app
 import config
 import sqlite
 from errors import ApiError, busy, too_broad, unavailable
+from group_commit import Change
 from models import SCHEMA_REVISION, db
 from sqlite import file_of, secret_beside
 
@@ -55,6 +56,7 @@ class Engine(Protocol):
     def give_back(self, pooled: Any) -> None: ...
     def begin(self, raw: Any, kind: str) -> None: ...
     def turn(self, seconds: float) -> AbstractContextManager[None]: ...
+    def store(self, raw: Any, change: Change, seconds: float) -> None: ...
     def upgrading(self) -> AbstractContextManager[sa.Connection]: ...
     def time_limit(self, raw: Any, seconds: float) -> AbstractContextManager[None]: ...
     def name_of(self, error: BaseException) -> str: ...
@@ -93,6 +95,10 @@ class Connection:
         """Run a statement that returns no rows; return how many it changed."""
         return int(self._run(statement, values).rowcount)
 
+    def together(self, run: Callable[["Connection"], Any]) -> Any:
+        """Run several statements that are one change, and do not look at the request."""
+        return run(self)
+
     def change_many(self, statement: sa.Executable, rows: Sequence[dict[str, Any]]) -> None:
         """Run a statement for each dict of values."""
         sql, constants = _compiled(statement, self._dialect, rows[0])
@@ -106,12 +112,7 @@ class Connection:
 
 
 class Lone(Connection):
-    """A connection for one statement, which SQLite makes a transaction by itself.
-
-    It holds the turn to write for that statement and nothing else: what is done before and after
-    in Python, and each call of the driver, which gives the interpreter's lock away, would keep
-    all other writers waiting.
-    """
+    """A connection for one change, which other threads may store with theirs (group_commit)."""
 
     def __init__(self, raw: Any, engine: Engine, seconds: float) -> None:
         super().__init__(raw, engine)
@@ -119,17 +120,25 @@ class Lone(Connection):
 
     def value(self, statement: Statement, values: Values = _NONE) -> Any:
         """Return the first column of the first row, or None; it is stored by then."""
-        return self._alone(lambda: super(Lone, self).value(statement, values))
+        return self._share(lambda connection: connection.value(statement, values), steps=False)
 
     def change(self, statement: Statement, values: Values = _NONE) -> int:
         """Return how many rows were changed; it is stored by then."""
-        return int(self._alone(lambda: super(Lone, self).change(statement, values)))
+        run = lambda connection: connection.change(statement, values)  # noqa: E731
+        return int(self._share(run, steps=False))
 
-    def _alone(self, run: Callable[[], Any]) -> Any:
-        with self._engine.turn(self._seconds):
-            found = run()
-        _commit(self._engine, self.raw)
-        return found
+    def together(self, run: Callable[[Connection], Any]) -> Any:
+        """Run several statements, all or none; they are stored by then."""
+        return self._share(run, steps=True)
+
+    def _share(self, run: Callable[[Connection], Any], steps: bool) -> Any:
+        engine = self._engine
+        change = Change(lambda raw: run(Connection(raw, engine)), steps)
+        engine.store(self.raw, change, self._seconds)
+        if change.error is not None:
+            _refuse(engine, change.error, change.at_commit)
+            raise change.error
+        return change.found
 
 
 def _commit(engine: Engine, raw: Any) -> None:
@@ -247,7 +256,7 @@ def snapshot() -> Transaction:
 def write(wait: float | None = None, alone: bool = False) -> Iterator[Connection]:
     """Yield a connection inside the one write transaction of its time; commit at the end.
 
-    With `alone` the caller runs one statement only (Lone).
+    With `alone` the caller makes one change only (Lone).
     Raises ApiError 503 when the turn does not come within `wait` seconds (QUEUE_SECONDS), 507 when
     the disk is full.
     """

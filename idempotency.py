@@ -30,7 +30,7 @@ _MISMATCH = (
 def write_once(change: Callable[[Connection], str], alone: bool = False) -> Response:
     """Run a change in one write transaction and answer; with an Idempotency-Key, only once.
 
-    `alone` says that the change is one statement (database.write).
+    `alone` says that it is one change for the database (database.Lone).
 
     Raises ApiError 400 for a malformed key, 422 for one that was used with another request.
     """

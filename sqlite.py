@@ -24,6 +24,7 @@ from flask import Flask
 
 import config
 from errors import ApiError, busy, unavailable
+from group_commit import Change, Group
 
 try:
     from pysqlite3 import dbapi2 as dbapi
@@ -34,7 +35,6 @@ log = logging.getLogger("threads")
 
 Error = dbapi.Error
 VERSION = dbapi.sqlite_version_info
-TURNS_KEPT = 4
 LOOK_AGAIN_SECONDS = 0.1
 UPGRADE_SECONDS = 60
 BUSY_MILLISECONDS = 3000
@@ -95,6 +95,7 @@ class SQLite:
         self.pool = pool
         self.path = file_of(str(pool.url))
         self.queue = WriteQueue(f"{self.path}-queue")
+        self._group = Group(self.turn)
         self._kept = threading.local()
         self._open: set[Any] = set()
         self._durability: str = app.config["DURABILITY"]
@@ -131,6 +132,10 @@ class SQLite:
         """Hold the one turn to write, on the file that was opened. Raises ApiError 503."""
         self._refuse_another_file()
         return self.queue.turn(seconds)
+
+    def store(self, raw: Any, change: Change, seconds: float) -> None:
+        """Store a change, with those that wait beside it. Raises ApiError 503."""
+        self._group.store(raw, change, seconds)
 
     @contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
@@ -269,43 +274,27 @@ class WriteQueue:
     Who gives the file lock back rings a bell: a byte in a pipe beside the file, for which the
     other processes wait, so nobody polls and every wait ends at its deadline. The kernel drops the
     lock of a process that died without ringing; only for that does a wait look again now and then.
-    A lock keeps the process for up to TURNS_KEPT turns while its own threads want the next one,
-    for handing it over costs a switch of processes.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._turn = threading.Lock()
-        self._waiting = 0
         self._file = self._bell = -1
         self._rung = select.poll()
         self._locked = False
-        self._kept = 0
 
     @contextmanager
     def turn(self, seconds: float) -> Iterator[None]:
         """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
         deadline = monotonic() + seconds
-        self._waiting += 1  # a lost count costs one handing-over
-        got = self._turn.acquire(timeout=seconds)
-        self._waiting -= 1
-        if not got:
+        if not self._turn.acquire(timeout=max(0, seconds)):
             raise busy()
         try:
-            if not self._locked:
-                self._lock_file(deadline)
+            self._lock_file(deadline)
             yield
         finally:
-            self._end_turn()
-
-    def _end_turn(self) -> None:
-        self._kept += 1
-        if self._locked and (self._waiting <= 0 or self._kept >= TURNS_KEPT):
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            self._locked, self._kept = False, 0
-            with suppress(BlockingIOError):
-                os.write(self._bell, b"!")
-        self._turn.release()
+            self._unlock_file()
+            self._turn.release()
 
     def _lock_file(self, deadline: float) -> None:
         if self._file < 0:
@@ -317,6 +306,13 @@ class WriteQueue:
             if self._rung.poll(min(left, LOOK_AGAIN_SECONDS) * 1000):
                 with suppress(BlockingIOError):
                     os.read(self._bell, 4096)
+
+    def _unlock_file(self) -> None:
+        if self._locked:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._locked = False
+            with suppress(BlockingIOError):
+                os.write(self._bell, b"!")
 
     def _try_file(self) -> bool:
         with suppress(BlockingIOError):

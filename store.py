@@ -104,9 +104,13 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
         connection.change(_INSERT_THREAD, values)
         return thread_to_wire(values)
     rows = [_message_values(message, now) for message in messages]
-    seq = connection.value(_INSERT_THREAD_SEQ, values)
-    connection.change_many(_INSERT_MESSAGES, [{"thread_seq": seq, **row} for row in rows])
+    connection.together(lambda connection: _insert(connection, values, rows))
     return thread_to_wire(values)
+
+
+def _insert(connection: Connection, thread: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+    seq = connection.value(_INSERT_THREAD_SEQ, thread)
+    connection.change_many(_INSERT_MESSAGES, [{**row, "thread_seq": seq} for row in messages])
 
 
 def modify_thread(

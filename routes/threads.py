@@ -22,8 +22,9 @@ _MODIFY = schemas.ModifyThread()
 @bp.post("")
 def create() -> Response:
     body = read_body(_CREATE)
-    alone = not body.get("messages")
-    return write_once(lambda connection: store.create_thread(connection, project(), body), alone)
+    return write_once(
+        lambda connection: store.create_thread(connection, project(), body), alone=True
+    )
 
 
 @bp.get("")
