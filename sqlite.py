@@ -47,6 +47,7 @@ KINDS = {
     "SQLITE_INTERRUPT": "too broad",
     "SQLITE_FULL": "full",
     "SQLITE_IOERR_SHMSIZE": "full",
+    "SQLITE_IOERR": "unavailable",
     "UNIQUE": "repeated",
     "SQLITE_READONLY": "unavailable",
     "SQLITE_CANTOPEN": "unavailable",
@@ -99,11 +100,13 @@ class SQLite:
         self._kept = threading.local()
         self._open: set[Any] = set()
         self._durability: str = app.config["DURABILITY"]
+        self._log = Path(f"{self.path}-wal")
         self._opened = _identity(self.path)
+        self._opened_log: tuple[int, int] | None = None
         # SQLite would make a new, empty file in place of one that is lost.
         sa.event.listen(pool, "do_connect", lambda *_: self._refuse_another_file())
         sa.event.listen(pool, "connect", lambda raw, _: self._connected(raw))
-        sa.event.listen(pool, "close", lambda raw, _: self._open.discard(raw))
+        sa.event.listen(pool, "close", lambda raw, _: self._closed(raw))
         if not has_wal_fix(dbapi.sqlite_version_info):
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
 
@@ -214,21 +217,29 @@ class SQLite:
     def close(self) -> None:
         """Close every connection; the last to be closed empties the log into the file."""
         self.pool.dispose()
-        while self._open:
-            self._open.pop().close()
+        for raw in list(self._open):
+            raw.close()
+            self._closed(raw)
 
     def _connected(self, raw: Any) -> None:
         self._open.add(raw)
         _prepare(raw, self._durability)
-        self._opened = _identity(self.path)
+        self._opened, self._opened_log = _identity(self.path), _identity(self._log)
+
+    def _closed(self, raw: Any) -> None:
+        self._open.discard(raw)
+        if not self._open:
+            self._opened_log = None  # whoever is the last to close the file deletes its log
 
     def _is_same_file(self) -> bool:
-        """Tell whether the path still names the file opened: writes to another would be lost."""
-        return self._opened in (None, _identity(self.path))
+        """Tell whether file and log are still those that were opened: writes would be lost."""
+        return self._opened in (None, _identity(self.path)) and (
+            self._opened_log in (None, _identity(self._log))
+        )
 
     def _refuse_another_file(self) -> None:
         if not self._is_same_file():
-            raise _lost("the file was deleted or replaced")
+            raise _lost("the file or log was deleted or replaced")
 
 
 def faults_of(path: Path) -> list[str]:

@@ -194,6 +194,46 @@ def test_no_python_code_opens_the_database_file(database_url: str, opened: set[s
     assert not opened & {path, f"{path}-wal", f"{path}-shm"}
 
 
+def test_a_disk_that_cannot_be_read_is_answered_503_and_may_be_tried_again(
+    client: FlaskClient, database_url: str
+) -> None:
+    """A folder in place of the file, as the process has it open, stands for a broken disk.
+
+    Seen to fail: without the line for SQLITE_IOERR in `sqlite.KINDS` the answer is 500.
+    """
+    address = f"/threads/{client.post('/threads').json['id']}"
+    for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM api_keys"):
+        in_another_process(database_url, statement)
+    with broken_disk(database_url):
+        for answer in (client.get(address), client.post(address, json={"metadata": {"a": "b"}})):
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "5"
+    assert client.get(address).json["metadata"] == {}
+
+
+def in_another_process(url: str, statement: str) -> None:
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])"
+    command = [sys.executable, "-c", script, str(database.file_of(url)), statement]
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def broken_disk(url: str) -> Iterator[None]:
+    path = database.file_of(url)
+    names = [name for name in Path("/proc/self/fd").iterdir() if name.exists()]
+    kept = {int(name.name): os.dup(int(name.name)) for name in names if name.samefile(path)}
+    folder = os.open("/", os.O_RDONLY)
+    try:
+        for handle in kept:
+            os.dup2(folder, handle)
+        yield
+    finally:
+        for handle, good in kept.items():
+            os.dup2(good, handle)
+            os.close(good)
+        os.close(folder)
+
+
 @pytest.fixture
 def opened() -> Iterator[set[str]]:
     """The names of all files that Python code opens in the meantime."""

@@ -206,7 +206,7 @@ def test_a_database_that_is_no_longer_there_takes_no_writes(
         exists = path.exists()
         status, _, answer = ask(server, "POST", "/v1/threads")
         assert (status, answer["error"]["code"]) == (503, "database_unavailable")
-        assert error_lines(server) == ["database error: the file was deleted or replaced"]
+        assert error_lines(server) == ["database error: the file or log was deleted or replaced"]
         status, _, answer = ask(server, "GET", "/readyz")
         assert (status, answer["checks"]["file"]) == (503, False)
         assert ask(server, "GET", f"/v1/threads/{kept['id']}")[0] in (200, 503)
@@ -215,6 +215,24 @@ def test_a_database_that_is_no_longer_there_takes_no_writes(
         path.with_suffix(".kept").replace(path)
         assert ask(server, "POST", "/v1/threads")[0] == 200
         assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
+
+
+def test_a_database_whose_log_was_deleted_takes_no_writes_and_loses_none(
+    serve: Callable[..., Any], database_url: str
+) -> None:
+    """Seen to fail: without `_opened_log` in `sqlite.SQLite._is_same_file` writes answer 200 into
+    a log without a name, which a kill would lose.
+    """
+    path = database.file_of(database_url)
+    with serve(DATABASE_URL=database_url) as server:
+        kept = ask(server, "POST", "/v1/threads")[2]
+        Path(f"{path}-wal").unlink()
+        status, _, answer = ask(server, "POST", "/v1/threads")
+        assert (status, answer["error"]["code"]) == (503, "database_unavailable")
+        assert ask(server, "GET", "/readyz")[0] == 503
+    with serve(DATABASE_URL=database_url) as server:
+        assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
+        assert ask(server, "POST", "/v1/threads")[0] == 200
 
 
 def test_a_worker_that_starts_while_the_file_is_away_serves_when_it_is_back(
