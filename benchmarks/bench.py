@@ -209,7 +209,9 @@ def _for_contender(contender: str, workload: str, request: Request) -> Request |
     if contender == "json-server":
         path = "/threads/1" if reads else "/threads"
         return Request(request.method, path, request.body)
-    return request._replace(range_=1) if contender == "Prism" else request
+    if contender == "Prism":
+        return request._replace(path=request.path.removeprefix("/v1"))
+    return request
 
 
 def _median(figures: list[Figures]) -> Figures:

@@ -110,7 +110,7 @@ def prism(folder: Path) -> Iterator[Running]:
     program = folder / "node_modules/.bin/prism"
     command = [str(program), "mock", "-p", str(address[1]), "-h", address[0], str(document)]
     with _process("Prism", command, {}) as process:
-        await_answer(address, "/v1/threads/thread_1")
+        await_answer(address, "/threads/thread_1")
         yield Running("Prism", (process.pid,), address)
 
 
