@@ -89,7 +89,12 @@ class Group:
         except ValueError:
             change.wait()  # a leader has it: only its end tells whether it is stored
         else:
+            self._call_next()  # the call to lead may just have come
             raise busy()
+
+    def _call_next(self) -> None:
+        with suppress(IndexError):
+            self._waiting[0].call()
 
     def _lead(self, raw: Any, own: Change, seconds: float) -> None:
         taken: list[Change] = []
@@ -107,8 +112,7 @@ class Group:
                 change.ended = True
                 change.call()
             self._leading.release()
-            with suppress(IndexError):
-                self._waiting[0].call()
+            self._call_next()
 
     def _take(self, taken: list[Change]) -> None:
         with suppress(IndexError):
