@@ -193,13 +193,13 @@ def _mock() -> Mock:
 def reset() -> Response:
     """Return to the seed. The first time it is loaded; from then on its copy is put back."""
     _refuse_on_a_file()
-    copies = _mock().snapshots
+    copies, file = _mock().snapshots, database.the_file()
     if "seed" in copies:
-        database.the_file().restore_snapshot(copies["seed"])
+        file.restore_snapshot(copies["seed"])
     else:
         _wipe()
         exchange.load_seed(current_app.config["SEED"])
-        copies["seed"] = database.the_file().take_snapshot()
+        copies["seed"] = file.take_snapshot()
     return answer({"object": "mock.reset"})
 
 
@@ -225,10 +225,10 @@ def snapshot() -> Response:
 @bp.post("/restore")
 def restore() -> Response:
     _refuse_on_a_file()
-    copy = _mock().snapshots.get("snapshot")
+    copy, file = _mock().snapshots.get("snapshot"), database.the_file()
     if copy is None:
         raise ApiError(400, "There is no snapshot: POST /_mock/snapshot first.", code="no_snapshot")
-    database.the_file().restore_snapshot(copy)
+    file.restore_snapshot(copy)
     return answer({"object": "mock.restore"})
 
 
@@ -346,10 +346,9 @@ def _wipe() -> None:
 
 def _refuse_on_a_file() -> None:
     """Let no test suite that is aimed at the wrong port change a database that is kept."""
-    database.the_file()
     if current_app.config["MOCK"] != "on" and not database.is_memory(current_app):
         message = (
-            "This server keeps its database in a file, so nothing was changed. Start it with "
+            "This server keeps its database, so nothing was changed. Start it with "
             "THREADS_DATABASE_URL=memory, or allow this with THREADS_MOCK=on."
         )
         raise ApiError(403, message, code="database_is_kept")

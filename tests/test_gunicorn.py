@@ -275,6 +275,7 @@ def test_a_server_without_mock_controls_takes_another_worker(serve: Callable[...
         assert until(lambda: len(server.workers()) == 2)
 
 
+@pytest.mark.sqlite_only("the log is that of the file")
 def test_a_stopped_server_leaves_nothing_in_the_log_of_its_file(
     serve: Callable[..., Any], database_url: str, tmp_path: Path
 ) -> None:

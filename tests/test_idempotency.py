@@ -144,6 +144,7 @@ def test_a_404_of_the_transaction_is_not_stored(
     assert post(client, address("/threads/{thread}/copy"), {}).status_code == 200
 
 
+@pytest.mark.sqlite_only("another writer keeps none waiting on PostgreSQL")
 def test_a_503_is_not_stored(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

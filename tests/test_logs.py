@@ -321,6 +321,7 @@ def test_a_fault_of_the_program_does_not_invite_a_retry(broken: Server) -> None:
     assert broken.call("POST", "/broken/name", {}).headers["x-should-retry"] == "false"
 
 
+@pytest.mark.sqlite_only("the disk that fails is that of the file")
 def test_a_failed_commit_does_not_invite_a_retry(
     serve: Callable[..., Any], database_url: str
 ) -> None:

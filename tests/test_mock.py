@@ -22,7 +22,7 @@ from models import db, sources
 from routes.mock import LOGGED_BODY_BYTES, LOGGED_REQUESTS
 from schemas import MAX_SECONDS
 
-COPIES = pytest.mark.sqlite_only("the controls that change data copy SQLite's file")
+COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")
 CONTROLS = [
     ("POST", "/_mock/reset"),
     ("POST", "/_mock/seed"),
@@ -910,6 +910,7 @@ def test_a_project_sees_and_clears_the_log_of_its_own_requests_only(
 # ids and clock
 
 
+@COPIES
 def test_ids_repeat_from_a_seed(mocked: FlaskClient) -> None:
     def made() -> tuple[str, str]:
         mocked.post("/_mock/reset")
@@ -943,6 +944,7 @@ def test_a_null_seed_makes_ids_random_again(mocked: FlaskClient) -> None:
     assert create(mocked) != first
 
 
+@pytest.mark.sqlite_only("with many writers a repeated id is taken for a race, and answered 503")
 def test_an_id_that_exists_already_is_a_clear_400(mocked: FlaskClient) -> None:
     for _ in range(2):
         mocked.put("/_mock/ids", json={"seed": 7})

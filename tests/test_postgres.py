@@ -300,7 +300,15 @@ def test_text_of_more_words_than_an_index_entry_holds_is_stored(app: Flask) -> N
     assert [found["id"] for found in client.get("/threads?q=0x7").json["data"]] == [thread]
 
 
-@pytest.mark.parametrize("path", ["reset", "seed", "snapshot", "restore"])
+def test_the_mock_controls_load_a_seed(url: str) -> None:
+    client = create_app(postgres_settings(url) | {"MOCK": "on"}).test_client()
+    thread = {"id": "thread_seed", "object": "thread", "created_at": 1, "metadata": {}}
+    line = {"thread": {**thread, "tool_resources": {}}, "messages": []}
+    assert client.post("/_mock/seed", json=line).json["threads"] == 1
+    assert client.get("/threads/thread_seed").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["reset", "snapshot", "restore"])
 def test_mock_controls_that_need_a_copy_are_refused(url: str, path: str) -> None:
     app = create_app(postgres_settings(url) | {"MOCK": "on"})
     answer = app.test_client().post(f"/_mock/{path}")

@@ -257,14 +257,14 @@ def test_export_of_a_project_without_threads_is_empty(flask: Commands) -> None:
 
 
 def test_prune_deletes_of_one_project(
-    twins: tuple[Project, Project], flask: Commands, app: Flask
+    twins: tuple[Project, Project], flask: Commands, tmp_path: Path
 ) -> None:
     ours, theirs = twins
     before = everything(ours)
     file_of_old = '{"thread":{"id":"thread_old","object":"thread","created_at":1,"metadata":{},'
     file_of_old += '"tool_resources":{}},"messages":[]}'
     for name in ("ours", "theirs"):
-        path = Path(app.config["SQLALCHEMY_DATABASE_URI"][10:]).with_name(f"{name}.jsonl")
+        path = tmp_path / f"{name}.jsonl"
         path.write_text(file_of_old)
         flask("import", str(path), "--project", name)
     flask("prune", "--older-than", "1d", "--project", "theirs")
