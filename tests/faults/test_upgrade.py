@@ -60,14 +60,14 @@ def test_a_killed_upgrade_leaves_the_old_schema_or_the_new_one(
     first, path, log = at_first_schema(tmp_path / "first.db"), tmp_path / "t.db", tmp_path / "log"
     old = shape(first)
     new = (SCHEMA_REVISION, shape(migrated)[1], MESSAGES)
-    wal, killed = Path(f"{path}-wal"), 0
+    killed = 0
     for number in KILLS:
         for part in tmp_path.glob("t.db*"):
             part.unlink()
         shutil.copy(first, path)
         with launched(log, DATABASE_URL=f"sqlite:///{path}") as process:
             size = number % 10 * GROWTH_A_ROUND
-            grown = lambda: wal.exists() and wal.stat().st_size > size  # noqa: E731, B023
+            grown = lambda: sqlite.wal_bytes(path) > size  # noqa: E731, B023
             until(lambda: grown() or process.poll() is not None, pause=0.0002)  # noqa: B023
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
