@@ -96,7 +96,7 @@ class Bench:
     def __init__(self, folder: Path, quick: bool) -> None:
         self.folder = folder
         self.rounds, self.seconds = (2, 1.0) if quick else (5, 3.0)
-        self.growth = QUICK_GROWTH if quick else GROWTH
+        self.growth, self.growth_rounds = (QUICK_GROWTH, 1) if quick else (GROWTH, 5)
 
     def compare(self, running: list[Running], connections: int, size: int) -> dict[str, Any]:
         """Measure the contenders in turn, several rounds; return medians by workload and name."""
@@ -125,7 +125,7 @@ class Bench:
                 size: stack.enter_context(contenders.ours(f"sqlite:///{path}"))
                 for size, (path, _) in paths.items()
             }
-            for number in range(self.rounds):
+            for number in range(self.growth_rounds):
                 for name in workloads(1_000):
                     for size, one in servers.items():
                         _tell(f"round {number + 1}: {name}, {size:,} threads")
@@ -151,8 +151,8 @@ class Bench:
             create = Request("POST", "/v1/threads", ONE_PAIR)
             while served < requests:
                 for each in (request, create):
-                    rate = measure(one.pids, one.address, each, 8, 5).rate
-                    served += int(rate * 5)
+                    rate = measure(one.pids, one.address, each, 8, self.seconds).rate
+                    served += int(rate * self.seconds)
                 found.append((served, memory_mb(one.pids)))
                 _tell(f"memory after {served:,} requests: {found[-1][1]:.0f} MB")
         return found
