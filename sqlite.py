@@ -100,13 +100,14 @@ class SQLite:
         self._kept = threading.local()
         self._open: set[Any] = set()
         self._durability: str = app.config["DURABILITY"]
-        self._log = Path(f"{self.path}-wal")
+        self._log = _log_of(self.path)
         self._opened = _identity(self.path)
         self._opened_log: tuple[int, int] | None = None
         # SQLite would make a new, empty file in place of one that is lost.
         sa.event.listen(pool, "do_connect", lambda *_: self._refuse_another_file())
         sa.event.listen(pool, "connect", lambda raw, _: self._connected(raw))
         sa.event.listen(pool, "close", lambda raw, _: self._closed(raw))
+        sa.event.listen(pool, "close_detached", self._closed)
         if not has_wal_fix(dbapi.sqlite_version_info):
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
 
@@ -223,7 +224,12 @@ class SQLite:
 
     def _connected(self, raw: Any) -> None:
         self._open.add(raw)
-        _prepare(raw, self._durability)
+        try:
+            _prepare(raw, self._durability)
+        except BaseException:
+            raw.close()
+            self._closed(raw)
+            raise
         self._opened, self._opened_log = _identity(self.path), _identity(self._log)
 
     def _closed(self, raw: Any) -> None:
@@ -261,9 +267,14 @@ def free_bytes(path: Path) -> int:
 def wal_bytes(path: Path) -> int:
     """Return the size of a database's write-ahead log, which may be gone at any moment."""
     try:
-        return os.stat(f"{path}-wal").st_size
+        return _log_of(path).stat().st_size
     except OSError:
         return 0
+
+
+def _log_of(path: Path) -> Path:
+    """Return where SQLite has the log: beside the file itself, not beside a link to it."""
+    return Path(f"{path.resolve()}-wal")
 
 
 def _lost(cause: str) -> ApiError:
@@ -304,8 +315,10 @@ class WriteQueue:
             self._lock_file(deadline)
             yield
         finally:
-            self._unlock_file()
-            self._turn.release()
+            try:
+                self._unlock_file()
+            finally:
+                self._turn.release()
 
     def _lock_file(self, deadline: float) -> None:
         if self._file < 0:

@@ -53,7 +53,7 @@ class Threads:
         raw = sqlite3.connect(self.path, isolation_level=None)
         raw.execute("PRAGMA foreign_keys=ON")
         raw.set_trace_callback(lambda sql: sql == "COMMIT" and self.commits.append(sql))
-        change = Change(lambda raw: [raw.execute(sql) for sql in statements], len(statements) > 1)
+        change = Change(lambda raw: [run(raw, sql) for sql in statements], len(statements) > 1)
         try:
             self.group.store(raw, change, seconds)
         finally:
@@ -70,6 +70,12 @@ class Threads:
     def stored(self) -> list[int]:
         with sqlite3.connect(self.path) as raw:
             return [row[0] for row in raw.execute("SELECT id FROM parents ORDER BY id")]
+
+
+def run(raw: sqlite3.Connection, statement: str) -> None:
+    if statement == "interrupt":
+        raise SystemExit
+    raw.execute(statement)
 
 
 @pytest.fixture
@@ -153,6 +159,28 @@ def test_when_the_leader_gives_up_another_leads(threads: Threads) -> None:
             hasty.result()
     assert patient.result().error is None
     assert threads.stored() == [2]
+
+
+def test_a_change_that_failed_by_itself_keeps_its_own_error(threads: Threads) -> None:
+    threads.store(insert(7)).result()
+    changes = threads.held_back(
+        lambda: threads.store(insert(7)),
+        lambda: threads.store("INSERT OR ROLLBACK INTO parents VALUES (7)"),
+    )
+    first, second = errors_of(changes)
+    assert first is not second
+
+
+def test_who_is_interrupted_stores_nothing_and_says_so_to_all(threads: Threads) -> None:
+    changes = threads.held_back(
+        lambda: threads.store("PRAGMA user_version", "interrupt"),
+        lambda: threads.store(insert(1)),
+        lambda: threads.store(insert(2)),
+    )
+    with pytest.raises(SystemExit):
+        changes[0].result()
+    assert [type(error) for error in errors_of(changes[1:])] == [RuntimeError] * 2
+    assert threads.stored() == []
 
 
 def test_many_threads_lose_nothing(threads: Threads) -> None:

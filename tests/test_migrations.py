@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import flask_migrate
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -13,9 +14,11 @@ from conftest import launched, refusal
 from flask import Flask
 from flask.testing import FlaskClient
 
+import commands
 import database
+import store
 from config import ROOT
-from models import SCHEMA_REVISION, Base, db
+from models import DEFAULT_PROJECT, SCHEMA_REVISION, Base, db
 
 FLASK = [sys.executable, "-m", "flask", "--app", "commands", "db", "upgrade", "--directory"]
 RECREATE = 'with op.batch_alter_table("threads", recreate="always") as table:\n        pass'
@@ -114,3 +117,19 @@ def test_a_file_that_is_no_database_is_refused_with_one_line(tmp_path: Path) -> 
     lines = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{path}")
     assert lines == [f"The database {path} cannot be read: file is not a database."]
     assert path.read_text() == "not a database\n" * 100
+
+
+@pytest.mark.sqlite_only("the file is SQLite's")
+def test_what_upgrades_an_old_file_goes_on_with_it(tmp_path: Path) -> None:
+    """The upgrade is the only one that has the file open, so its end deletes the log."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    old = commands.create_app({"DATABASE_URL": url})
+    with old.app_context():
+        flask_migrate.upgrade(revision="0001")
+    database.close(old)
+    app = commands.create_app({"DATABASE_URL": url})
+    with app.app_context():
+        commands.prepare_database()
+        with database.write() as connection:
+            store.create_thread(connection, DEFAULT_PROJECT, {})
+    database.close(app)

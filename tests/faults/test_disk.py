@@ -217,20 +217,23 @@ def test_a_database_that_is_no_longer_there_takes_no_writes(
         assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
 
 
+@pytest.mark.parametrize("name", ["threads.db", "link.db"], ids=["file", "link"])
 def test_a_database_whose_log_was_deleted_takes_no_writes_and_loses_none(
-    serve: Callable[..., Any], database_url: str
+    serve: Callable[..., Any], database_url: str, name: str
 ) -> None:
     """Seen to fail: without `_opened_log` in `sqlite.SQLite._is_same_file` writes answer 200 into
     a log without a name, which a kill would lose.
     """
     path = database.file_of(database_url)
-    with serve(DATABASE_URL=database_url) as server:
+    path.with_name("link.db").symlink_to(path)
+    url = f"sqlite:///{path.with_name(name)}"
+    with serve(DATABASE_URL=url) as server:
         kept = ask(server, "POST", "/v1/threads")[2]
         Path(f"{path}-wal").unlink()
         status, _, answer = ask(server, "POST", "/v1/threads")
         assert (status, answer["error"]["code"]) == (503, "database_unavailable")
         assert ask(server, "GET", "/readyz")[0] == 503
-    with serve(DATABASE_URL=database_url) as server:
+    with serve(DATABASE_URL=url) as server:
         assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
         assert ask(server, "POST", "/v1/threads")[0] == 200
 
