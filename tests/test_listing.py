@@ -411,6 +411,7 @@ def test_thread_with_many_matches_is_found_once(client: FlaskClient) -> None:
     assert ids(client, "/v1/threads", q="again") == [thread]
 
 
+@pytest.mark.sqlite_only("1 ms, the least limit of PostgreSQL, is enough; test_postgres.py waits")
 @pytest.mark.parametrize(("rare", "q"), [(50_000, "everywhere"), (0, "nowhere")])
 def test_search_that_takes_too_long_asks_for_a_rarer_word(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, rare: int, q: str
