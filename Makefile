@@ -32,7 +32,7 @@ lint: $(VENV)/.dev
 
 install: $(VENV)/.runtime
 
-# QUICK=1 ends within two minutes; PEERS=1 adds json-server and Prism; WRITE=1 writes docs/performance.md
+# QUICK=1 ends within two minutes; PEERS=1 adds json-server, Prism and myla; WRITE=1 writes docs/performance.md
 bench: $(VENV)/.runtime
 	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(WRITE),--write)
 

@@ -209,6 +209,8 @@ def _for_contender(contender: str, workload: str, request: Request) -> Request |
     if contender == "json-server":
         path = "/threads/1" if reads else "/threads"
         return Request(request.method, path, request.body)
+    if contender == "myla":
+        return request._replace(path="/api/v1/threads/thread_1" if reads else "/api/v1/threads")
     if contender == "Prism":
         return request._replace(path=request.path.removeprefix("/v1"))
     return request
@@ -237,13 +239,14 @@ def _started(folder: Path, quick: bool, peers: bool) -> Iterator[list[Running]]:
         if peers:
             running.append(stack.enter_context(contenders.json_server(folder / "json-server")))
             running.append(stack.enter_context(contenders.prism(folder / "prism")))
+            running.append(stack.enter_context(contenders.myla(folder / "myla")))
         yield running
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two minutes, small databases")
-    parser.add_argument("--peers", action="store_true", help="also json-server and Prism, from npm")
+    parser.add_argument("--peers", action="store_true", help="also json-server, Prism and myla")
     parser.add_argument("--folder", type=Path, help="keep the databases here")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     given = parser.parse_args()

@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,17 @@ _GUNICORN = [sys.executable, "-m", "gunicorn"]
 START_SECONDS = 60
 OURS = "this server"
 ON_POSTGRES = "this server on PostgreSQL"
+_MYLA_NEEDS = (
+    *("uvicorn", "starlette", "fastapi", "python-dotenv", "jinja2", "aiohttp", "sqlmodel"),
+    *("openai", "python-multipart", "pandas", "aiofiles", "Authlib", "itsdangerous"),
+)
+_MYLA_ROWS = """
+    INSERT INTO secretkey (id, display_name, object, created_at, metadata_, user_id, is_deleted)
+    SELECT 'any', 'any', 'secret_key', 1, 'null', id, 0 FROM user;
+    INSERT INTO thread (id, object, created_at, metadata_, user_id, org_id, is_deleted)
+    SELECT 'thread_1', 'thread', 1, '{"user": "u1"}', user.id, organization.id, 0
+    FROM user, organization;
+"""
 
 
 class Running(NamedTuple):
@@ -114,6 +126,34 @@ def prism(folder: Path) -> Iterator[Running]:
         yield Running("Prism", (process.pid,), address)
 
 
+@contextmanager
+def myla(folder: Path) -> Iterator[Running]:
+    """myla 0.2.40 from PyPI on SQLite, with one thread, and a key that the load generator has.
+
+    It is installed without what its vector stores alone need: torch and faiss take 5 GB.
+    """
+    program = _install_myla(folder)
+    database, port = folder / "myla.db", free_port()
+    database.unlink(missing_ok=True)
+    command = [str(program), "-H", "127.0.0.1", "-p", str(port)]
+    command += ["--data", str(folder), "--env-file", "none"]
+    with _process("myla", command, {}, env={"DATABASE_URL": f"sqlite:///{database}"}) as process:
+        await_answer(("127.0.0.1", port), "/api/docs")
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.executescript(_MYLA_ROWS)
+        yield Running("myla", (process.pid,), ("127.0.0.1", port))
+
+
+def _install_myla(folder: Path) -> Path:
+    programs = folder / "venv" / "bin"
+    if not (programs / "myla").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        install = [str(programs / "pip"), "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*install, *_MYLA_NEEDS], check=True)
+        subprocess.run([*install, "--no-deps", "myla==0.2.40"], check=True)
+    return programs / "myla"
+
+
 def await_answer(address: tuple[str, int], path: str) -> None:
     """Wait until a server answers, START_SECONDS at most."""
     deadline = time.monotonic() + START_SECONDS
@@ -133,6 +173,7 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": value for key, value in settings.items()}
+    environment |= options.pop("env", {})
     options = {"stdout": subprocess.DEVNULL} | options
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, **options
