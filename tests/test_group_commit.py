@@ -61,11 +61,18 @@ class Threads:
         return change
 
     def held_back(self, *changes: Callable[[], Future[Change]]) -> list[Future[Change]]:
-        """Start changes while the turn is taken; let them go when all wait."""
+        """Start changes, the first leads, while the turn is taken; let them go when all wait."""
+        started: list[Future[Change]] = []
         with self.turn:
-            started = [change() for change in changes]
-            assert until(lambda: len(self.group._waiting) == len(changes))
+            for change in changes:
+                started.append(change())
+                assert until(
+                    lambda: self.group._leading.locked() and self.waiting() == len(started)
+                )
         return started
+
+    def waiting(self) -> int:
+        return len(self.group._waiting)
 
     def stored(self) -> list[int]:
         with sqlite3.connect(self.path) as raw:
@@ -141,7 +148,7 @@ def test_a_transaction_that_sqlite_gave_up_fails_for_all(threads: Threads) -> No
 def test_a_change_refused_as_busy_is_never_stored(threads: Threads) -> None:
     with threads.turn:
         patient = threads.store(insert(1))
-        assert until(lambda: len(threads.group._waiting) == 1)
+        assert until(lambda: threads.waiting() == 1)
         hasty = [threads.store(insert(n), seconds=0.1) for n in (2, 3)]
         for change in hasty:
             with pytest.raises(ApiError, match="busy"):
@@ -152,8 +159,8 @@ def test_a_change_refused_as_busy_is_never_stored(threads: Threads) -> None:
 
 def test_when_the_leader_gives_up_another_leads(threads: Threads) -> None:
     with threads.turn:
-        hasty = threads.store(insert(1), seconds=0.1)
-        assert until(lambda: len(threads.group._waiting) == 1)
+        hasty = threads.store(insert(1), seconds=1)
+        assert until(lambda: threads.waiting() == 1)
         patient = threads.store(insert(2))
         with pytest.raises(ApiError, match="busy"):
             hasty.result()
