@@ -58,7 +58,7 @@ class Engine(Protocol):
     def turn(self, seconds: float) -> AbstractContextManager[None]: ...
     def store(self, raw: Any, change: Change, seconds: float) -> None: ...
     def upgrading(self) -> AbstractContextManager[sa.Connection]: ...
-    def time_limit(self, raw: Any, seconds: float) -> AbstractContextManager[None]: ...
+    def searching(self, raw: Any, seconds: float) -> AbstractContextManager[None]: ...
     def name_of(self, error: BaseException) -> str: ...
     def health(self) -> dict[str, bool]: ...
     def close(self) -> None: ...
@@ -207,6 +207,7 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
 def init_app(app: Flask) -> None:
     """Bind the tables to the app and prepare each connection and transaction."""
     db.init_app(app)
+    app.teardown_appcontext_funcs.clear()  # to look for a session that nobody opens costs 3 µs
     with app.app_context():
         pool = db.engine
     url = app.config["SQLALCHEMY_DATABASE_URI"]
@@ -275,9 +276,9 @@ def upgrading() -> AbstractContextManager[sa.Connection]:
     return _engine().upgrading()
 
 
-def time_limit(connection: Connection, seconds: float) -> AbstractContextManager[None]:
+def searching(connection: Connection, seconds: float) -> AbstractContextManager[None]:
     """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`."""
-    return _engine().time_limit(connection.raw, seconds)
+    return _engine().searching(connection.raw, seconds)
 
 
 def search(way: str) -> str:

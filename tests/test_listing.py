@@ -310,6 +310,9 @@ TEXTS = [
 ]
 
 
+INDEXED_TOGETHER = 16
+
+
 @pytest.fixture
 def texts(client: FlaskClient) -> list[str]:
     return [
@@ -320,11 +323,19 @@ def texts(client: FlaskClient) -> list[str]:
     ]
 
 
-@pytest.fixture(params=["rare", "common"])
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search both ways: from the matches, and from the newest thread on."""
+@pytest.fixture(params=["rare", "common", "newest"])
+def plan(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    client: FlaskClient,
+    texts: list[str],
+) -> None:
+    """Search from the matches, from the newest thread on, and what is not indexed yet."""
     if request.param == "common":
         monkeypatch.setattr(listing, "_RARE_MATCHES", 0)
+    if request.param != "newest":
+        filling = [{"role": "user", "content": "filling"}] * INDEXED_TOGETHER
+        client.post("/v1/threads", json={"messages": filling})
 
 
 @pytest.mark.usefixtures("plan")
@@ -403,6 +414,18 @@ def test_search_forgets_a_deleted_message(client: FlaskClient, texts: list[str])
     client.delete(f"{address}/{newest}")
     assert ids(client, "/v1/threads", q="line") == []
     assert ids(client, "/v1/threads", q="climbs") == [texts[0]]
+
+
+def test_search_finds_each_of_many_messages_until_it_is_deleted(client: FlaskClient) -> None:
+    messages = [{"role": "user", "content": f"word{number}"} for number in range(40)]
+    thread = client.post("/v1/threads", json={"messages": messages}).json["id"]
+    address = f"/v1/threads/{thread}/messages"
+    oldest_first = ids(client, address, order="asc", limit=100)
+    for number in (0, 15, 16, 31, 32, 39):
+        assert ids(client, "/v1/threads", q=f"word{number}") == [thread]
+    for number in (15, 39):
+        client.delete(f"{address}/{oldest_first[number]}")
+        assert ids(client, "/v1/threads", q=f"word{number}") == []
 
 
 def test_thread_with_many_matches_is_found_once(client: FlaskClient) -> None:

@@ -133,3 +133,40 @@ def test_what_upgrades_an_old_file_goes_on_with_it(tmp_path: Path) -> None:
         with database.write() as connection:
             store.create_thread(connection, DEFAULT_PROJECT, {})
     database.close(app)
+
+
+@pytest.mark.sqlite_only("PostgreSQL indexes each message as it comes")
+def test_text_stays_indexed_when_it_begins_to_be_in_batches(tmp_path: Path) -> None:
+    app = commands.create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 'old.db'}"})
+    with app.app_context():
+        flask_migrate.upgrade(revision="0004")
+        _append(0, 20)
+        flask_migrate.upgrade()
+        _append(20, 30)
+        assert _indexed(30) == list(range(16))
+        flask_migrate.downgrade(revision="0004")
+        assert _indexed(30) == list(range(30))
+        flask_migrate.upgrade()
+        _append(30, 40)
+        assert _indexed(40) == list(range(32))
+        with database.write() as connection:
+            connection.change("DELETE FROM threads")
+        assert _indexed(40) == []
+    database.close(app)
+
+
+def _append(first: int, last: int) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": f"word{number}"}]}
+        for number in range(first, last)
+    ]
+    with database.write() as connection:
+        store.create_thread(connection, DEFAULT_PROJECT, {"messages": messages})
+
+
+def _indexed(count: int) -> list[int]:
+    """Return which of so many words the text index has, after a look at the whole of it."""
+    with database.read() as connection:
+        assert connection.value("PRAGMA integrity_check(message_text)") == "ok"
+        asked = "SELECT 1 FROM message_text WHERE message_text MATCH 'word{}'"
+        return [number for number in range(count) if connection.value(asked.format(number))]
