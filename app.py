@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import MapAdapter
+from werkzeug.wsgi import get_host
 
 import access
 import config
@@ -16,7 +18,23 @@ import routes
 
 
 class App(Flask):
-    """Flask without async views: looking for them at each of six hooks costs 3 µs a request."""
+    """Flask without async views and subdomains, which cost 3 and 7 µs a request."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds a request's view. Raises SecurityError (400) for a malformed Host."""
+        if request is None:
+            return super().create_url_adapter(None)
+        request.host = get_host(request.environ)
+        return MapAdapter(
+            self.url_map,
+            request.host,
+            request.root_path,
+            "",
+            request.scheme,
+            request.path,
+            request.method,
+            request.query_string.decode(errors="replace"),
+        )
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
