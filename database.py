@@ -108,7 +108,7 @@ class Connection:
         if isinstance(statement, str):
             return self.raw.execute(statement)
         sql, constants = _compiled(statement, self._dialect, values)
-        return self.raw.execute(sql, {**constants, **values})
+        return self.raw.execute(sql, {**constants, **values} if constants else values)
 
 
 class Lone(Connection):
@@ -149,7 +149,10 @@ def _commit(engine: Engine, raw: Any) -> None:
 
 
 def _compiled(statement: Any, dialect: Any, values: Values) -> tuple[str, dict[str, Any]]:
-    """Return a statement's SQL and the values that are part of it."""
+    """Return a statement's SQL and the values that are part of it.
+
+    What is compiled has the names of the first values given: a statement has the same each time.
+    """
     found = _COMPILED.get((statement, dialect))
     if found is None:
         compiled = statement.compile(dialect=dialect, column_keys=list(values))

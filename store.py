@@ -33,11 +33,21 @@ _FIND_MESSAGE = sa.select(MESSAGE).where(_IS_MESSAGE)
 _INSERT_THREAD = sa.insert(Thread)
 _INSERT_THREAD_SEQ = sa.insert(Thread).returning(Thread.seq)
 _INSERT_MESSAGES = sa.insert(Message)
-_GIVEN = [column.name for column in Message.__table__.c if column.name not in ("seq", "thread_seq")]
+_INSERT_CREATED = sa.insert(Message)  # of fewer columns
+_CREATED = (
+    "id",
+    "created_at",
+    "status",
+    "completed_at",
+    "role",
+    "content",
+    "attachments",
+    "metadata",
+)
 _APPEND_MESSAGE = sa.insert(Message).from_select(
-    ["thread_seq", *_GIVEN],
+    ["thread_seq", *_CREATED],
     _LOCKED_THREAD_SEQ.add_columns(
-        *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _GIVEN)
+        *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _CREATED)
     ),
 )
 _UPDATE_MESSAGE = (
@@ -63,7 +73,8 @@ _COPY_THREAD = (
     )
     .returning(Thread.seq, THREAD.label("wired"))
 )
-_COPIED = [name for name in _GIVEN if name != "id"]
+_NOT_COPIED = ("seq", "thread_seq", "id")
+_COPIED = [column.name for column in Message.__table__.c if column.name not in _NOT_COPIED]
 _COPIED_MESSAGES = (
     sa.select(*(Message.__table__.c[name] for name in _COPIED))
     .where(Message.thread_seq == _FIND_THREAD_SEQ.scalar_subquery())
@@ -110,7 +121,7 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
 
 def _insert(connection: Connection, thread: dict[str, Any], messages: list[dict[str, Any]]) -> None:
     seq = connection.value(_INSERT_THREAD_SEQ, thread)
-    connection.change_many(_INSERT_MESSAGES, [{**row, "thread_seq": seq} for row in messages])
+    connection.change_many(_INSERT_CREATED, [{**row, "thread_seq": seq} for row in messages])
 
 
 def modify_thread(
@@ -317,16 +328,12 @@ def _resources(given: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _message_values(message: dict[str, Any], now: int) -> dict[str, Any]:
-    """Return the column values of a loaded CreateMessage body."""
+    """Return the column values of a loaded CreateMessage body; the rest, of runs, is null."""
     return {
         "id": new_id("msg"),
         "created_at": now,
-        "assistant_id": None,
-        "run_id": None,
         "status": "completed",
-        "incomplete_details": None,
         "completed_at": now,
-        "incomplete_at": None,
         "role": message["role"],
         "content": to_json([_part(part) for part in message["content"]]),
         "attachments": to_json(message.get("attachments") or []),

@@ -6,6 +6,7 @@ that hold JSON are passed through as they are stored.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -40,6 +41,10 @@ _MESSAGE_COLUMNS = (
     "metadata",
 )
 _OF_RUNS = ("assistant_id", "run_id", "incomplete_details", "incomplete_at")
+_CREATED_MESSAGE = _MESSAGE % tuple(
+    "null" if name in _OF_RUNS else "%s" for name in _MESSAGE_COLUMNS
+)
+_created_values = itemgetter(*(name for name in _MESSAGE_COLUMNS if name not in _OF_RUNS))
 
 
 def thread_to_wire(values: Mapping[str, Any]) -> str:
@@ -49,8 +54,8 @@ def thread_to_wire(values: Mapping[str, Any]) -> str:
 
 def message_to_wire(values: Mapping[str, Any], thread_id: str) -> str:
     """Return the object of a message that a request made: complete, and of no run."""
-    given = {**values, "thread_id": thread_id} | dict.fromkeys(_OF_RUNS, "null")
-    return _MESSAGE % tuple(given[name] for name in _MESSAGE_COLUMNS)
+    created: tuple[Any, ...] = _created_values({**values, "thread_id": thread_id})
+    return _CREATED_MESSAGE % created
 
 
 class json_string(FunctionElement[str]):
