@@ -5,7 +5,6 @@ long export nor a long import holds up others.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from wire import MESSAGE
 _THREADS_A_PAGE = 100
 _AT_ONCE = 500
 _MESSAGES_A_BATCH = 500
+_GONE = 404
 _LINE = ExportedThread()
 _OF_THREAD = (
     sa.select(MESSAGE.label("wired"))
@@ -50,10 +50,14 @@ def export(project: str, query: dict[str, Any], render: Render) -> Iterator[list
     """Yield each thread that meets a list query, oldest first, as rendered pieces of bytes.
 
     A thread and its messages are of one moment; one deleted since its page was read is left out.
+    Raises ApiError 503 when the database is busy or away.
     """
     for thread_id in _ids(project, query):
-        with suppress(ApiError):
+        try:
             yield list(export_thread(project, thread_id, render))
+        except ApiError as refusal:
+            if refusal.code != _GONE:
+                raise
 
 
 def export_thread(project: str, thread_id: str, render: Render) -> Iterator[bytes]:

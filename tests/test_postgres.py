@@ -467,6 +467,26 @@ def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -
             db.engine.dispose()
 
 
+def test_an_export_that_loses_its_database_ends_and_leaves_no_thread_out() -> None:
+    """Seen to fail: whatever refused a thread was taken for its deletion."""
+    with clusters.cluster() as mortal:
+        app = create_app(postgres_settings(mortal.template()))
+        with app.app_context():
+            commands.flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
+            commands.prepare_database()
+            for _ in range(3):
+                with database.write() as connection:
+                    store.create_thread(connection, DEFAULT_PROJECT, {})
+            threads = exchange.export(DEFAULT_PROJECT, {}, exchange.as_jsonl)
+            next(threads)
+            mortal.stop()
+            with pytest.raises(ApiError) as refusal:
+                list(threads)
+            assert refusal.value.code == 503
+            mortal.start()
+            db.engine.dispose()
+
+
 def test_a_worker_that_starts_without_its_database_serves_when_that_is_back(tmp_path: Path) -> None:
     """Seen to fail: with status 4 for a server that does not answer (gunicorn ends)."""
     with (
