@@ -61,11 +61,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, leave out what is marked `sqlite_only`, and say why."""
+    """Leave out what is not about the run's database, and say why."""
+    on_postgres = config.getoption("engine") == "postgres"
     for item in items:
         mark = item.get_closest_marker("sqlite_only")
-        if mark and config.getoption("engine") == "postgres":
+        if mark and on_postgres:
             item.add_marker(pytest.mark.skip(reason=f"SQLite only: {mark.args[0]}"))
+        if item.path.name == "test_postgres.py" and not on_postgres:
+            item.add_marker(pytest.mark.skip(reason="PostgreSQL only: make test-postgres"))
 
 
 @pytest.fixture(scope="session")
