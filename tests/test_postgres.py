@@ -1,6 +1,6 @@
 """PostgreSQL: order under many writers, refusals by SQLSTATE, restarts, moving over and back.
 
-Runs wherever a server is installed; `make test-postgres` runs all other tests on it, too.
+Part of `make test-postgres`, which runs all other tests on a server, too.
 """
 
 import json
