@@ -76,7 +76,7 @@ def list_threads(connection: Connection, project: str, query: dict[str, Any]) ->
     if "q" not in query:
         return _page(connection, _threads_statement(shape), shape, values)
     values["q"] = match_expression(query["q"])
-    with database.searching(connection, SEARCH_SECONDS):
+    with database.searching(connection, project, SEARCH_SECONDS):
         way = _way_to_search(connection, values["q"])
         shape = shape._replace(search=way, condition=database.search(way))
         return _page(connection, _threads_statement(shape), shape, values)

@@ -122,7 +122,7 @@ class PostgreSQL:
             yield connection
 
     @contextmanager
-    def searching(self, raw: Any, seconds: float) -> Iterator[None]:
+    def searching(self, raw: Any, project: str, seconds: float) -> Iterator[None]:
         """Stop each statement inside after so many seconds. Raises ApiError 400 for `q`."""
         raw.execute(f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}")
         try:

