@@ -23,6 +23,8 @@ _RARE_MATCHES = 10_000
 """With this many matches among ten million messages, to collect them takes 40 ms, or 0.5 s while
 they are not in memory yet; to walk threads newest first until 20 have one takes 0.1 s."""
 
+_Select = sa.Select[*tuple[Any, ...]]
+
 
 class Page(NamedTuple):
     """Objects as JSON text, in the order asked for, and whether more follow in that direction."""
@@ -126,7 +128,7 @@ def _messages_statement(shape: _Shape) -> sa.Executable:
     statement = sa.select(MESSAGE.label("wired")).where(Message.thread_seq == _given("thread_seq"))
     if "run_id" in shape.filters:
         statement = statement.where(Message.run_id == _given("run_id"))
-    return _paged(statement, (Message.seq,), shape)
+    return _as_lines(_paged(statement, (Message.seq,), shape))
 
 
 @lru_cache(maxsize=256)
@@ -155,8 +157,16 @@ def _threads_statement(shape: _Shape) -> sa.Executable:
         statement = statement.where(place[0] > _given("created_after"))
     if "created_before" in shape.filters:
         statement = statement.where(place[0] < _given("created_before"))
-    search = [sa.text(shape.condition)] if shape.search else []
-    return _paged(statement.where(*pairs, *search), place, shape)
+    return _searched(statement.where(*pairs), place, shape)
+
+
+def _searched(statement: _Select, place: Sequence[Any], shape: _Shape) -> sa.Executable:
+    """Add the search, whose condition may name `page`: the page if every thread had a match."""
+    if not shape.search:
+        return _as_lines(_paged(statement, place, shape))
+    found = _paged(statement.where(sa.text(shape.condition)), place, shape)
+    page = _paged(statement.with_only_columns(Thread.seq), place, shape)
+    return _as_lines(found).add_cte(page.cte("page"))
 
 
 def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
@@ -179,14 +189,8 @@ def _pair(number: int) -> tuple[Any, Any]:
     return _given(f"key{number}"), _given(f"value{number}")
 
 
-def _paged(
-    statement: sa.Select[*tuple[Any, ...]], place: Sequence[Any], shape: _Shape
-) -> sa.Executable:
-    """Add the cursors, the order and the limit, and make one row of it, an object a line.
-
-    Each row that the driver fetches gives the interpreter's lock away: of 100 rows, four threads
-    made three times the work.
-    """
+def _paged(statement: _Select, place: Sequence[Any], shape: _Shape) -> _Select:
+    """Add the cursors, the order and the limit."""
     key = sa.tuple_(*place)
     for param, given in (("after", shape.after), ("before", shape.before)):
         if given:
@@ -195,8 +199,16 @@ def _paged(
             statement = statement.where(key > cursor if ahead else key < cursor)
     upwards = shape.ascending != shape.backwards
     order = [column.asc() if upwards else column.desc() for column in place]
-    rows = statement.order_by(*order).limit(_given("limit")).subquery()
-    return sa.select(sa.func.aggregate_strings(rows.c.wired, "\n"))
+    return statement.order_by(*order).limit(_given("limit"))
+
+
+def _as_lines(statement: _Select) -> _Select:
+    """Make one row of it, an object a line.
+
+    Each row that the driver fetches gives the interpreter's lock away: of 100 rows, four threads
+    made three times the work.
+    """
+    return sa.select(sa.func.aggregate_strings(statement.subquery().c.wired, "\n"))
 
 
 def _page(

@@ -394,6 +394,28 @@ def test_search_finds_threads_with_all_words_in_one_message(
     assert ids(client, "/v1/threads", q=q) == [texts[int(place)] for place in places]
 
 
+@pytest.mark.usefixtures("plan")
+def test_search_finds_a_thread_behind_a_page_of_others(
+    client: FlaskClient, texts: list[str]
+) -> None:
+    for _ in range(3):
+        client.post("/v1/threads", json={"messages": [{"role": "user", "content": "another"}]})
+    assert ids(client, "/v1/threads", q="castle", limit=1) == [texts[1]]
+
+
+@pytest.mark.usefixtures("plan")
+def test_search_finds_a_thread_behind_a_thousand_matches_of_another(
+    client: FlaskClient, texts: list[str]
+) -> None:
+    many, one = (
+        client.post(
+            "/v1/threads", json={"messages": [{"role": "user", "content": "castle"}] * count}
+        ).json["id"]
+        for count in (1_000, 1)
+    )
+    assert ids(client, "/v1/threads", q="castle") == [one, many, texts[1], texts[0]]
+
+
 def test_search_reads_text_parts_only(client: FlaskClient) -> None:
     parts = [
         {"type": "text", "text": "first"},
