@@ -54,8 +54,8 @@ def workloads(threads: int) -> dict[str, Request]:
     return {
         "retrieve a thread": Request("GET", one, range_=threads),
         "create, one metadata pair": Request("POST", "/v1/threads", ONE_PAIR),
-        "create with 3 messages": Request("POST", "/v1/threads", THREE_MESSAGES),
         "append a message": Request("POST", f"{one}/messages", json.dumps(MESSAGE), threads),
+        "create with 3 messages": Request("POST", "/v1/threads", THREE_MESSAGES),
         "modify a thread": Request("POST", one, ONE_PAIR, threads),
         "list 20 messages": Request("GET", full),
         "list 100 messages": Request("GET", f"{full}?limit=100"),
@@ -99,18 +99,24 @@ class Bench:
         self.growth, self.growth_rounds = (QUICK_GROWTH, 1) if quick else (GROWTH, 5)
 
     def compare(self, running: list[Running], connections: int, size: int) -> dict[str, Any]:
-        """Measure the contenders in turn, several rounds; return medians by workload and name."""
-        runs: dict[tuple[str, str], list[Figures]] = defaultdict(list)
+        """Measure the contenders in turn, several rounds; return medians by workload and name.
+
+        The peers come first, then this server and its ceiling; append follows create: a machine
+        drifts, and least between what stands side by side.
+        """
+        runs: dict[tuple[str, str], list[Figures]] = {
+            (name, one.name): [] for name in workloads(size) for one in running
+        }
         for number in range(self.rounds):
             for name, request in workloads(size).items():
-                for one in running:
+                for one in reversed(running):
                     if not (asked := _for_contender(one.name, name, request)):
                         continue
                     _tell(f"round {number + 1}: {name}, {connections} connections, {one.name}")
                     runs[name, one.name].append(
                         measure(one.pids, one.address, asked, connections, self.seconds)
                     )
-        return {key: _median(figures) for key, figures in runs.items()}
+        return {key: _median(figures) for key, figures in runs.items() if figures}
 
     def grow(self) -> tuple[dict[tuple[str, int], Figures], list[dict[str, Any]]]:
         """Measure every workload on databases of growing size."""
