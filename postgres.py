@@ -53,8 +53,9 @@ SEARCHES = {
     "count": "SELECT count(*) FROM"
     " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
     " LIMIT :most) AS found",
-    "rare": "threads.project = :project AND threads.seq IN"
-    " (SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q)))",
+    # An array, lest the planner, who cannot know how few matches there are, walk all threads.
+    "rare": "threads.project = :project AND threads.seq = ANY (ARRAY"
+    "(SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q))))",
     # OFFSET 0 keeps the planner from collecting all matches where threads must drive.
     "common": "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
     " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)",

@@ -292,6 +292,45 @@ def test_a_search_that_takes_too_long_is_refused(
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "search_too_broad")
 
 
+MANY_THREADS = (
+    """
+    INSERT INTO threads (project, id, created_at, metadata, tool_resources)
+    SELECT 'default', 'thread_' || n, n, '{}', '{}' FROM generate_series(1, 3000) AS n
+    """,
+    """
+    INSERT INTO messages
+        (thread_seq, id, created_at, status, role, content, attachments, metadata)
+    SELECT
+        seq, 'msg_' || n, created_at, 'completed', 'user',
+        '[{"type":"text","text":{"value":"'
+        || CASE created_at WHEN 9 THEN 'zebra' ELSE 'horse' END
+        || '","annotations":[]}}]',
+        '[]', '{}'
+    FROM threads, generate_series(1, 10) AS n
+    """,
+    "ANALYZE",
+)
+
+
+def test_a_search_for_a_rare_word_reads_its_matches_only(app: Flask) -> None:
+    with app.app_context(), db.engine.begin() as connection:
+        for statement in MANY_THREADS:
+            connection.exec_driver_sql(statement)
+    before = messages_read(app)
+    assert len(app.test_client().get("/v1/threads?q=zebra&limit=1").json["data"]) == 1
+    assert until(lambda: messages_read(app) > before)
+    assert messages_read(app) - before <= 40
+
+
+def messages_read(app: Flask) -> int:
+    """Return how many rows of messages were read by connections that are closed."""
+    with app.app_context():
+        db.engine.dispose()
+        read = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = "
+        with db.engine.connect() as connection:
+            return int(connection.exec_driver_sql(read + "'messages'").scalar_one())
+
+
 def test_text_of_more_words_than_an_index_entry_holds_is_stored(app: Flask) -> None:
     client = app.test_client()
     words = [" ".join(f"{part}x{number}" for number in range(25_000)) for part in range(8)]
