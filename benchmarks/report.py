@@ -93,7 +93,10 @@ def _growth(result: dict[str, Any]) -> str:
         f"({each['bytes'] / each['threads'] / 10:.0f} bytes a message)"
         for each in result["files"]
     )
-    return f"## Growth\n\nTen messages a thread. {files}.\n\n{_table(head, rows)}"
+    return (
+        f"## Growth\n\nTen messages a thread. {files}. The files are read once before each round: "
+        f"what a disk adds is not in here.\n\n{_table(head, rows)}"
+    )
 
 
 def _imported(result: dict[str, Any]) -> str:
