@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ _INVALID_JSON = (
     "etc.)"
 )
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _DUPLICATE = (
     "Duplicate parameter: '{name}'. You provided multiple values for this parameter, whereas only "
     "one is allowed."
@@ -130,17 +132,9 @@ def _refuse_unstorable(value: Any) -> None:
     """Refuse what only an escape can smuggle in: lone surrogates (ValueError) and U+0000."""
     text = json.dumps(value, ensure_ascii=False)
     text.encode()
-    if "\\u0000" in text and _holds_nul(value):
+    if _NUL.search(text):
         message = "Invalid body: strings cannot hold the NUL character (U+0000)."
         raise ApiError(400, message, code="invalid_request_error")
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(map(_holds_nul, value)) or any(map(_holds_nul, value.values()))
-    return isinstance(value, list) and any(map(_holds_nul, value))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

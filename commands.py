@@ -27,7 +27,7 @@ import listing
 import store
 from errors import ApiError
 from models import DEFAULT_PROJECT, ApiKey, Message, Thread, db, unix_now
-from operating import backup, doctor
+from operating import backup, doctor, whole
 
 gc.freeze()  # looking through all that is imported makes a command's end 0.25 s longer
 _NUMBER = re.compile("[0-9]{1,11}", re.ASCII)
@@ -256,15 +256,11 @@ def _whole_file(path: str) -> Iterator[IO[bytes]]:
         with click.open_file(path, "wb") as stream:
             yield stream
         return
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with unfinished.open("wb") as file:
+        with whole(target) as unfinished, unfinished.open("wb") as file:
             yield file
-        unfinished.replace(target)
     except OSError as error:
         raise click.FileError(path, error.strerror) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

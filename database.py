@@ -14,10 +14,10 @@ import sys
 import tempfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -29,6 +29,10 @@ from group_commit import Change
 from models import SCHEMA_REVISION, db
 from sqlite import file_of, secret_beside
 
+if TYPE_CHECKING:
+    from postgres import PostgreSQL
+
+Engine: TypeAlias = "sqlite.SQLite | PostgreSQL"
 log = logging.getLogger("threads")
 
 QUEUE_SECONDS = 2.5
@@ -39,29 +43,6 @@ _NONE: dict[str, Any] = {}
 _COMPILED: dict[tuple[sa.Executable, sa.Dialect], tuple[str, dict[str, Any]]] = {}
 _MOST_COMPILED = 1_000
 _MEMORY_PREFIX = "threads-memory-"
-
-
-class Engine(Protocol):
-    """What SQLite and PostgreSQL have in common: sqlite.SQLite and postgres.PostgreSQL."""
-
-    KINDS: Mapping[str, str]
-    """What an error is, by how its name begins."""
-    SEARCHES: Mapping[str, str]
-    """SQL over the text of messages: `count`, and the conditions `rare` and `common`."""
-    error: type[Exception]
-    """What the driver raises."""
-    pool: sa.Engine
-
-    def take(self) -> Any: ...
-    def give_back(self, pooled: Any) -> None: ...
-    def begin(self, raw: Any, kind: str) -> None: ...
-    def turn(self, seconds: float) -> AbstractContextManager[None]: ...
-    def store(self, raw: Any, change: Change, seconds: float) -> None: ...
-    def upgrading(self) -> AbstractContextManager[sa.Connection]: ...
-    def searching(self, raw: Any, project: str, seconds: float) -> AbstractContextManager[None]: ...
-    def name_of(self, error: BaseException) -> str: ...
-    def health(self) -> dict[str, bool]: ...
-    def close(self) -> None: ...
 
 
 class Connection:
@@ -120,18 +101,14 @@ class Lone(Connection):
 
     def value(self, statement: Statement, values: Values = _NONE) -> Any:
         """Return the first column of the first row, or None; it is stored by then."""
-        return self._share(lambda connection: connection.value(statement, values), steps=False)
+        return self.together(lambda connection: connection.value(statement, values), steps=False)
 
     def change(self, statement: Statement, values: Values = _NONE) -> int:
         """Return how many rows were changed; it is stored by then."""
-        run = lambda connection: connection.change(statement, values)  # noqa: E731
-        return int(self._share(run, steps=False))
+        return int(self.together(lambda connection: connection.change(statement, values), False))
 
-    def together(self, run: Callable[[Connection], Any]) -> Any:
+    def together(self, run: Callable[[Connection], Any], steps: bool = True) -> Any:
         """Run several statements, all or none; they are stored by then."""
-        return self._share(run, steps=True)
-
-    def _share(self, run: Callable[[Connection], Any], steps: bool) -> Any:
         engine = self._engine
         change = Change(lambda raw: run(Connection(raw, engine)), steps)
         engine.store(self.raw, change, self._seconds)
@@ -139,13 +116,6 @@ class Lone(Connection):
             _refuse(engine, change.error, change.at_commit)
             raise change.error
         return change.found
-
-
-def _commit(engine: Engine, raw: Any) -> None:
-    try:
-        raw.commit()
-    except engine.error as error:
-        _refuse(engine, error, at_commit=True)
 
 
 def _compiled(statement: Any, dialect: Any, values: Values) -> tuple[str, dict[str, Any]]:
@@ -179,7 +149,8 @@ def _module_of(url: str) -> Any:
     return importlib.import_module("postgres") if is_postgres(url) else sqlite
 
 
-def _engine() -> Engine:
+def current() -> Engine:
+    """Return the app's database."""
     engine: Engine = current_app.extensions["database"]
     return engine
 
@@ -189,10 +160,10 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
 
     Raises SystemExit with one line when there can be no database.
     """
-    url = memory_url() if settings["DATABASE_URL"] == "memory" else settings["DATABASE_URL"]
-    options = _module_of(url).prepare(url, settings["WORKER_THREADS"]) | {
-        "hide_parameters": True,
-    }
+    url = settings["DATABASE_URL"]
+    if url == "memory":
+        url = f"sqlite:///{private_folder()}/threads.db"
+    options = _module_of(url).prepare(url, settings["WORKER_THREADS"]) | {"hide_parameters": True}
     home = file_of(config.DEFAULT_DATABASE_URL if is_postgres(url) else url)
     # A `flask` command signs nothing; `flask doctor` must leave no file behind.
     passing = secrets.token_hex(32) if "FLASK_RUN_FROM_CLI" in os.environ else None
@@ -248,12 +219,12 @@ class Transaction:
 
 def read() -> Transaction:
     """Return a connection for one SELECT. Raises ApiError 503 when the database is busy."""
-    return Transaction(_engine(), "read")
+    return Transaction(current(), "read")
 
 
 def snapshot() -> Transaction:
     """Return a connection whose SELECTs all see the same moment."""
-    return Transaction(_engine(), "snapshot")
+    return Transaction(current(), "snapshot")
 
 
 @contextmanager
@@ -264,46 +235,25 @@ def write(wait: float | None = None, alone: bool = False) -> Iterator[Connection
     Raises ApiError 503 when the turn does not come within `wait` seconds (QUEUE_SECONDS), 507 when
     the disk is full.
     """
-    engine, seconds = _engine(), QUEUE_SECONDS if wait is None else wait
+    engine, seconds = current(), QUEUE_SECONDS if wait is None else wait
     if alone:
         with Transaction(engine, "alone") as connection:
             yield Lone(connection.raw, engine, seconds)
         return
     with engine.turn(seconds), Transaction(engine, "write") as connection:
         yield connection
-        _commit(engine, connection.raw)
-
-
-def upgrading() -> AbstractContextManager[sa.Connection]:
-    """Return the transaction of an upgrade, of which there is one at a time."""
-    return _engine().upgrading()
-
-
-def searching(connection: Connection, project: str, seconds: float) -> AbstractContextManager[None]:
-    """Let the statements inside search a project's messages, for so many seconds at most.
-
-    Raises ApiError 400 for `q`.
-    """
-    return _engine().searching(connection.raw, project, seconds)
-
-
-def search(way: str) -> str:
-    """Return the SQL of one way to search the text of messages."""
-    return _engine().SEARCHES[way]
+        try:
+            connection.raw.commit()
+        except engine.error as error:
+            _refuse(engine, error, at_commit=True)
 
 
 def health() -> dict[str, bool]:
     """Tell what of the database is as it must be; nothing is written to find out."""
-    return {"schema": _has_schema()} | _engine().health()
-
-
-def _has_schema() -> bool:
-    try:
-        with read() as connection:
-            found = connection.value("SELECT version_num FROM alembic_version")
-    except ApiError:
-        return False
-    return bool(found == SCHEMA_REVISION)
+    found = None
+    with suppress(ApiError), read() as connection:
+        found = connection.value("SELECT version_num FROM alembic_version")
+    return {"schema": found == SCHEMA_REVISION} | current().health()
 
 
 def is_memory(app: Flask) -> bool:
@@ -313,7 +263,7 @@ def is_memory(app: Flask) -> bool:
 
 def the_file() -> sqlite.SQLite:
     """Return the database where it is a file: mock controls copy it. Raises ApiError 403."""
-    engine = _engine()
+    engine = current()
     if isinstance(engine, sqlite.SQLite):
         return engine
     message = "This control works with SQLite only; nothing was changed."
@@ -323,11 +273,6 @@ def the_file() -> sqlite.SQLite:
 def has_keys(url: str) -> bool:
     """Tell, before the app is loaded, whether an API key was ever made."""
     return bool(_module_of(url).look_up(url, "SELECT count(*) FROM api_keys"))
-
-
-def memory_url() -> str:
-    """Return the URL of a new database that lives as long as this process."""
-    return f"sqlite:///{private_folder()}/threads.db"
 
 
 def private_folder() -> Path:
@@ -400,12 +345,8 @@ def _refuse(engine: Engine, error: BaseException, at_commit: bool = False) -> No
 
 
 def _refusal(name: str, kind: str, at_commit: bool) -> ApiError:
-    if kind == "busy":
-        return busy()
-    if kind == "too broad":
-        return too_broad()
-    if kind == "repeated":
-        return _repeated_id()
+    if kind in _REFUSALS:
+        return _REFUSALS[kind]()
     log.error("database error: %s", name)
     if kind == "full":
         message = "The server's disk is full; nothing was written. Free some space, then retry."
@@ -420,6 +361,9 @@ def _refusal(name: str, kind: str, at_commit: bool) -> ApiError:
 def _repeated_id() -> ApiError:
     message = "PUT /_mock/ids made an id that exists already. POST /_mock/reset first."
     return ApiError(400, message, code="id_exists")
+
+
+_REFUSALS = {"busy": busy, "too broad": too_broad, "repeated": _repeated_id}
 
 
 def _remove_left(folder: Path) -> None:

@@ -73,7 +73,7 @@ class Fault(str):
 def init_app(app: Flask) -> None:
     """Answer every HTTPException and ValidationError with the error envelope, or as a page."""
     app.register_error_handler(HTTPException, _answer)
-    app.register_error_handler(ValidationError, _answer_validation)
+    app.register_error_handler(ValidationError, lambda error: _answer(first_fault(error)))
 
 
 def first_fault(error: ValidationError) -> ApiError:
@@ -123,10 +123,6 @@ def _step(key: int | str, path: str) -> str:
     return f".{shown}" if path else shown
 
 
-def _answer_validation(error: ValidationError) -> Response:
-    return _answer(first_fault(error))
-
-
 def _answer(error: HTTPException) -> Response:
     failure = error if isinstance(error, ApiError) else _from_werkzeug(error)
     status = failure.code or 500
@@ -136,24 +132,12 @@ def _answer(error: HTTPException) -> Response:
         response.content_type = "text/html; charset=utf-8"
         response.set_data(render_template("error.html", status=status, error=failure))
     else:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        told = {"message": failure.description, "type": kind, "param": failure.param}
         response.content_type = "application/json"
-        response.set_data(_envelope(failure, status))
+        response.set_data(orjson.dumps({"error": {**told, "code": failure.error_code}}))
     response.headers.update(failure.extra_headers)
     return response
-
-
-def _envelope(failure: ApiError, status: int) -> bytes:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return orjson.dumps(
-        {
-            "error": {
-                "message": failure.description,
-                "type": kind,
-                "param": failure.param,
-                "code": failure.error_code,
-            }
-        }
-    )
 
 
 def _from_werkzeug(error: HTTPException) -> ApiError:

@@ -130,8 +130,8 @@ def load_seed(path: str) -> None:
         return
     try:
         with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                _check_seed_line(path, number, line)
+            for number, reason in faults_in(lines):
+                raise ApiError(400, f"THREADS_SEED: {path}:{number}: {reason}")
             lines.seek(0)
             for _ in import_lines(DEFAULT_PROJECT, lines, "skip"):
                 pass
@@ -139,13 +139,14 @@ def load_seed(path: str) -> None:
         raise ApiError(400, f"THREADS_SEED: {path}: {error.strerror}.") from error
 
 
-def _check_seed_line(path: str, number: int, line: bytes) -> None:
-    try:
-        if line.strip():
-            read_line(line)
-    except ApiError as refusal:
-        message = f"THREADS_SEED: {path}:{number}: {refusal.description}"
-        raise ApiError(400, message) from refusal
+def faults_in(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield the number of each bad line, and why it is refused."""
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip():
+                read_line(line)
+        except ApiError as refusal:
+            yield number, str(refusal.description)
 
 
 def read_line(line: bytes) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _MISMATCH = (
 )
 
 
-def write_once(change: Callable[[Connection], str], alone: bool = False) -> Response:
+def write_once(change: Callable[..., str], *given: Any, alone: bool = True) -> Response:
     """Run a change in one write transaction and answer; with an Idempotency-Key, only once.
 
     `alone` says that it is one change for the database (database.Lone).
@@ -37,7 +37,7 @@ def write_once(change: Callable[[Connection], str], alone: bool = False) -> Resp
     key = request.headers.get("Idempotency-Key")
     if key is None:
         with database.write(alone=alone) as connection:
-            return answer(change(connection))
+            return answer(change(connection, project(), *given))
     if not _KEY.fullmatch(key):
         message = "An Idempotency-Key holds 1 to 255 printable ASCII characters."
         raise ApiError(400, message, code="invalid_idempotency_key")
@@ -45,7 +45,7 @@ def write_once(change: Callable[[Connection], str], alone: bool = False) -> Resp
     with database.write() as connection:
         if not _claim(connection, key, fingerprint):
             return _replay(connection, key, fingerprint)
-        body = change(connection)
+        body = change(connection, project(), *given)
         connection.change(_KEEP, {**_named(key), "new_body": body})
         return answer(body)
 

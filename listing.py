@@ -78,9 +78,9 @@ def list_threads(connection: Connection, project: str, query: dict[str, Any]) ->
     if "q" not in query:
         return _page(connection, _threads_statement(shape), shape, values)
     values["q"] = match_expression(query["q"])
-    with database.searching(connection, project, SEARCH_SECONDS):
+    with database.current().searching(connection.raw, project, SEARCH_SECONDS):
         way = _way_to_search(connection, values["q"])
-        shape = shape._replace(search=way, condition=database.search(way))
+        shape = shape._replace(search=way, condition=database.current().SEARCHES[way])
         return _page(connection, _threads_statement(shape), shape, values)
 
 
@@ -101,7 +101,7 @@ def _way_to_search(connection: Connection, expression: str) -> str:
     """Tell how to search: few matches are collected and sorted; with many, threads are walked
     newest first until a page is full. Neither reads the whole table."""
     bounds = {"q": expression, "most": _RARE_MATCHES}
-    count = connection.value(_counting(database.search("count")), bounds)
+    count = connection.value(_counting(database.current().SEARCHES["count"]), bounds)
     return "rare" if count < _RARE_MATCHES else "common"
 
 

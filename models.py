@@ -158,10 +158,6 @@ class FailedSignIn(Base):
     __table_args__ = ({"sqlite_strict": True},)
 
 
-message_text = sa.table("message_text", sa.column("rowid", sa.Integer), sa.column("message_text"))
-"""SQLite's full-text index over the text parts of messages (rowid is messages.seq)."""
-
-
 class Sources:
     """Where time and randomness come from; the mock controls may fix either."""
 

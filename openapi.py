@@ -1,5 +1,6 @@
 """The API document: OpenAPI 3.1 from the schemas that validate and one table of operations."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -68,8 +69,6 @@ OPERATIONS = (
     Operation("get", _MESSAGE, "getMessage", "Retrieve a message", None, MessageObject),
     Operation("post", _MESSAGE, "modifyMessage", "Modify a message", ModifyMessage, MessageObject),
     Operation("delete", _MESSAGE, "deleteMessage", "Delete a message", None, MessageDeleted),
-)
-MOCK_OPERATIONS = (
     Operation("post", "/_mock/reset", "resetMock", "Return to the seed", None, None),
     Operation("post", "/_mock/seed", "seedMock", "Load JSON Lines (the body)", None, None),
     Operation("post", "/_mock/snapshot", "takeSnapshot", "Remember everything", None, None),
@@ -81,8 +80,6 @@ MOCK_OPERATIONS = (
     Operation("delete", "/_mock/requests", "clearRequests", "Clear the log", None, None),
     Operation("put", "/_mock/ids", "seedIds", "Make ids repeat", IdSeed, None),
     Operation("put", "/_mock/clock", "setClock", "Freeze or move the clock", Clock, None),
-)
-SERVICE_OPERATIONS = (
     Operation("get", "/healthz", "isAlive", "Answer while the process lives", None, None),
     Operation("get", "/readyz", "isReady", "Tell whether requests can be served", None, None),
 )
@@ -104,9 +101,9 @@ def document() -> bytes:
     plugin.converter.add_attribute_function(_describe)  # type: ignore[no-untyped-call]
     spec.components.schema("ErrorResponse", schema=ErrorResponse)
     for operation in OPERATIONS:
-        spec.path(operation.path, operations={operation.method: _describe_operation(operation)})
-    for operation in MOCK_OPERATIONS + SERVICE_OPERATIONS:
-        described = _describe_operation(operation) | {"servers": [{"url": "/"}]}
+        described = _describe_operation(operation)
+        if not operation.path.startswith(_THREADS):
+            described["servers"] = [{"url": "/"}]
         spec.path(operation.path, operations={operation.method: described})
     return orjson.dumps(spec.to_dict())
 
@@ -115,18 +112,10 @@ def _describe_operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [
-            _path_parameter(name, prefix)
-            for name, prefix in _PATH_IDS.items()
-            if f"{{{name}}}" in operation.path
-        ]
-        + _query_parameters(operation.query),
+        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
             "200": {"description": "Done", "content": _json(operation.answer)},
-            "default": {
-                "description": "Refused or failed",
-                "content": _json(ErrorResponse),
-            },
+            "default": {"description": "Refused or failed", "content": _json(ErrorResponse)},
         },
     }
     if operation.body:
@@ -139,25 +128,24 @@ def _json(schema: type[Schema] | None) -> dict[str, Any]:
     return {"application/json": {"schema": schema or {"type": "object"}}}
 
 
-def _path_parameter(name: str, prefix: str) -> dict[str, Any]:
-    schema = schemas.ObjectId(prefix).json_schema()
-    return {"in": "path", "name": name, "required": True, "schema": schema}
+def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+    for name, prefix in _PATH_IDS.items():
+        if f"{{{name}}}" in path:
+            schema = schemas.ObjectId(prefix).json_schema()
+            yield {"in": "path", "name": name, "required": True, "schema": schema}
 
 
-def _query_parameters(query: type[Schema] | None) -> list[dict[str, Any]]:
-    fields = query().fields if query else {}
-    return [_query_parameter(name, field) for name, field in fields.items()]
-
-
-def _query_parameter(name: str, field: Any) -> dict[str, Any]:
-    schema = field.json_schema()
-    if field.load_default is not missing:
-        schema["default"] = field.load_default
-    parameter = {"in": "query", "name": name, "schema": schema}
-    if isinstance(field, schemas.Metadata):
-        parameter |= {"style": "deepObject", "explode": True}
-        schema["type"] = "object"
-    return parameter
+def _query_parameters(query: type[Schema] | None) -> Iterator[dict[str, Any]]:
+    fields: dict[str, Any] = query().fields if query else {}
+    for name, field in fields.items():
+        schema = field.json_schema()
+        if field.load_default is not missing:
+            schema["default"] = field.load_default
+        parameter = {"in": "query", "name": name, "schema": schema}
+        if isinstance(field, schemas.Metadata):
+            parameter |= {"style": "deepObject", "explode": True}
+            schema["type"] = "object"
+        yield parameter
 
 
 def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
@@ -173,11 +161,8 @@ def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
         case schemas.Object():
             return {}
         case schemas.Wire():
-            return _nullable(field, field.json_schema())
+            schema = field.json_schema()
+            if field.allow_none and isinstance(schema["type"], str):
+                schema["type"] = [schema["type"], "null"]
+            return schema
     return {}
-
-
-def _nullable(field: schemas.Wire, schema: dict[str, Any]) -> dict[str, Any]:
-    if field.allow_none and isinstance(schema["type"], str):
-        schema["type"] = [schema["type"], "null"]
-    return schema

@@ -46,7 +46,7 @@ def backup(file: Path, force: bool) -> None:
         raise click.ClickException(f"{file} exists; --force replaces it.")
     _refuse_beside_a_log(file)
     try:
-        with _whole(file.resolve()) as unfinished:
+        with whole(file.resolve()) as unfinished:
             click.echo(f"Copying {_size(source.stat().st_size)} …", err=True)
             database.the_file().copy_to(unfinished)
             click.echo("Checking the copy …", err=True)
@@ -65,7 +65,7 @@ def _refuse_beside_a_log(file: Path) -> None:
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[Path]:
+def whole(target: Path) -> Iterator[Path]:
     """Yield a name beside the target, which takes the target's when the file is whole on disk."""
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -74,7 +74,7 @@ def _whole(target: Path) -> Iterator[Path]:
         unfinished.replace(target)
         _sync(target.parent)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in ("", *_REPLAYED):
             Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -354,11 +355,7 @@ def _markdown_renderer() -> MarkdownIt:
     A heading of a message becomes a bold paragraph: the page's outline is the page's own.
     """
     renderer = MarkdownIt("js-default", {"breaks": True}).disable("image")
-    renderer.add_render_rule("link_open", _link_open)
-    for name in ("bullet_list_open", "ordered_list_open", "blockquote_open"):
-        renderer.add_render_rule(name, _block_open)
-    renderer.add_render_rule("th_open", _cell_open)
-    renderer.add_render_rule("td_open", _cell_open)
+    renderer.core.ruler.push("dress", _dress)
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
     renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
     # A group, not a region: a page may hold many tables, and landmarks need names of their own.
@@ -368,22 +365,16 @@ def _markdown_renderer() -> MarkdownIt:
     return renderer
 
 
-def _link_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-    tokens[index].attrSet("rel", "noopener noreferrer nofollow")
-    return str(renderer.renderToken(tokens, index, options, env))
-
-
-def _block_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-    # Bullets, numbers and bars stand where the language of the text begins its lines.
-    tokens[index].attrSet("dir", "auto")
-    return str(renderer.renderToken(tokens, index, options, env))
-
-
-def _cell_open(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
-    # Alignment comes as a style attribute, which the page's policy refuses.
-    if style := tokens[index].attrs.pop("style", ""):
-        tokens[index].attrSet("class", style.removeprefix("text-align:")[0])
-    return str(renderer.renderToken(tokens, index, options, env))
+def _dress(state: Any) -> None:
+    for token in chain.from_iterable([block, *(block.children or [])] for block in state.tokens):
+        if token.type == "link_open":
+            token.attrSet("rel", "noopener noreferrer nofollow")
+        elif token.type in ("bullet_list_open", "ordered_list_open", "blockquote_open"):
+            # Bullets, numbers and bars stand where the language of the text begins its lines.
+            token.attrSet("dir", "auto")
+        elif token.type in ("th_open", "td_open") and (style := token.attrs.pop("style", "")):
+            # Alignment comes as a style attribute, which the page's policy refuses.
+            token.attrSet("class", style.removeprefix("text-align:")[0])
 
 
 _render = lru_cache(maxsize=512)(_markdown_renderer().render)

@@ -484,6 +484,9 @@ class ImageUrlPart(Body):
     image_url = Object(ImageUrl, required=True)
 
 
+_IMAGES: dict[str, Schema] = {"image_file": ImageFilePart(), "image_url": ImageUrlPart()}
+
+
 class Tool(Body):
     type = Choice("code_interpreter", "file_search", required=True)
 
@@ -499,10 +502,7 @@ class ModifyMessage(Body):
 
 class CreateMessage(Body):
     role = Choice("user", "assistant", required=True)
-    content = Content(
-        Variant({"text": TextPart(), "image_file": ImageFilePart(), "image_url": ImageUrlPart()}),
-        required=True,
-    )
+    content = Content(Variant({"text": TextPart(), **_IMAGES}), required=True)
     attachments = Array(Object(Attachment), maximum=MAX_ATTACHMENTS, allow_none=True)
     metadata = Metadata()
 
@@ -640,6 +640,9 @@ class IncompleteDetails(Body):
     reason = Text(required=True)
 
 
+_STORED_PARTS = {"text": TextPartObject(), **_IMAGES, "refusal": RefusalPart()}
+
+
 class MessageObject(Body):
     id = ObjectId("msg", required=True)
     object = Choice("thread.message", required=True)
@@ -652,17 +655,7 @@ class MessageObject(Body):
     completed_at = Whole(0, MAX_SECONDS, required=True, allow_none=True)
     incomplete_at = Whole(0, MAX_SECONDS, required=True, allow_none=True)
     role = Choice("user", "assistant", required=True)
-    content = Array(
-        Variant(
-            {
-                "text": TextPartObject(),
-                "image_file": ImageFilePart(),
-                "image_url": ImageUrlPart(),
-                "refusal": RefusalPart(),
-            }
-        ),
-        required=True,
-    )
+    content = Array(Variant(_STORED_PARTS), required=True)
     attachments = Array(Object(Attachment), required=True, allow_none=True)
     metadata = Metadata(required=True)
 

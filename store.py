@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite knows ON CONFLICT in
 from database import Connection
 from errors import ApiError
 from models import Message, Thread, Tombstone, new_id, new_vector_store_id, unix_now
-from wire import MESSAGE, THREAD, message_to_wire, thread_to_wire, to_json
+from wire import CREATED, MESSAGE, THREAD, message_to_wire, thread_to_wire, to_json
 
 TOMBSTONE_SECONDS = 86_400
 
@@ -34,20 +34,10 @@ _INSERT_THREAD = sa.insert(Thread)
 _INSERT_THREAD_SEQ = sa.insert(Thread).returning(Thread.seq)
 _INSERT_MESSAGES = sa.insert(Message)
 _INSERT_CREATED = sa.insert(Message)  # of fewer columns
-_CREATED = (
-    "id",
-    "created_at",
-    "status",
-    "completed_at",
-    "role",
-    "content",
-    "attachments",
-    "metadata",
-)
 _APPEND_MESSAGE = sa.insert(Message).from_select(
-    ["thread_seq", *_CREATED],
+    ["thread_seq", *CREATED],
     _LOCKED_THREAD_SEQ.add_columns(
-        *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in _CREATED)
+        *(sa.bindparam(name, type_=Message.__table__.c[name].type) for name in CREATED)
     ),
 )
 _UPDATE_MESSAGE = (
@@ -81,16 +71,6 @@ _COPIED_MESSAGES = (
     .order_by(Message.seq)
 )
 _COPIED_AT_ONCE = 500
-_PLAIN_IN_EXPORT = (
-    "id",
-    "created_at",
-    "assistant_id",
-    "run_id",
-    "status",
-    "completed_at",
-    "incomplete_at",
-    "role",
-)
 _TOMBSTONE_KEY = ["project", "thread_seq", "id"]
 _FORGET = sa.delete(Tombstone).where(Tombstone.deleted_at <= sa.bindparam("too_old"))
 
@@ -226,14 +206,11 @@ def insert_exported(
 
 
 def _exported_values(thread_seq: int, message: dict[str, Any]) -> dict[str, Any]:
-    values = {key: message[key] for key in _PLAIN_IN_EXPORT} | {"thread_seq": thread_seq}
-    details = message["incomplete_details"]
-    return values | {
-        "incomplete_details": details and to_json(details),
-        "content": to_json(message["content"]),
-        "attachments": to_json(message["attachments"] or []),
-        "metadata": to_json(message["metadata"] or {}),
-    }
+    none = {"attachments": message["attachments"] or [], "metadata": message["metadata"] or {}}
+    given = message | none
+    plain = {name: given[name] for name in ("id", *_COPIED)}
+    values = {name: to_json(it) if type(it) in (dict, list) else it for name, it in plain.items()}
+    return values | {"thread_seq": thread_seq}
 
 
 def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int:

@@ -5,6 +5,7 @@ a column. A list is one row, its objects a line each, for compact JSON holds no 
 that hold JSON are passed through as they are stored.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -24,27 +25,17 @@ _MESSAGE = (
     '"run_id":%s,"status":"%s","incomplete_details":%s,"completed_at":%s,"incomplete_at":%s,'
     '"role":"%s","content":%s,"attachments":%s,"metadata":%s}'
 )
-_THREAD_COLUMNS = ("id", "created_at", "metadata", "tool_resources")
-_MESSAGE_COLUMNS = (
-    "id",
-    "created_at",
-    "assistant_id",
-    "thread_id",
-    "run_id",
-    "status",
-    "incomplete_details",
-    "completed_at",
-    "incomplete_at",
-    "role",
-    "content",
-    "attachments",
-    "metadata",
-)
+_COLUMN = re.compile(r'"(\w+)":"?%s')
+_THREAD_COLUMNS = _COLUMN.findall(_THREAD)
+_MESSAGE_COLUMNS = _COLUMN.findall(_MESSAGE)
 _OF_RUNS = ("assistant_id", "run_id", "incomplete_details", "incomplete_at")
 _CREATED_MESSAGE = _MESSAGE % tuple(
     "null" if name in _OF_RUNS else "%s" for name in _MESSAGE_COLUMNS
 )
-_created_values = itemgetter(*(name for name in _MESSAGE_COLUMNS if name not in _OF_RUNS))
+_created = [name for name in _MESSAGE_COLUMNS if name not in _OF_RUNS]
+_created_values = itemgetter(*_created)
+CREATED = [name for name in _created if name != "thread_id"]
+"""The columns of a message that a request makes."""
 
 
 def thread_to_wire(values: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from models import Base
 
 
 def run() -> None:
-    with database.upgrading() as connection:
+    with database.current().upgrading() as connection:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,

@@ -1,7 +1,7 @@
 """/admin/: the page on which a person finds, reads, exports, edits and deletes conversations."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -134,8 +134,26 @@ def show_again(refusal: ApiError) -> Answer:
     if request.endpoint not in FORMS:
         raise refusal
     form = pages.Form(pages.typed(), {}, {"form": refusal.description or ""})
-    page = render_template(f"{FORMS[request.endpoint]}.html", form=form, **request.view_args or {})
-    return page, refusal.code or 400
+    return _show(form, refusal.code or 400)
+
+
+def _show(form: pages.Form, status: int) -> tuple[str, int]:
+    name = FORMS[request.endpoint or ""]
+    return render_template(f"{name}.html", form=form, **request.view_args or {}), status
+
+
+def _save(
+    message: str, address: Callable[[str], str], form: pages.Form, change: Any, *ids: str
+) -> Answer:
+    """Store what was typed and go where it is, or show it again beside what stopped it."""
+    if form.faults:
+        return _show(form, 400)
+    try:
+        with database.write() as connection:
+            saved = change(connection, project(), *ids, form.body)
+    except ApiError as refusal:
+        return show_again(refusal)
+    return _done(message, address(saved))
 
 
 @bp.get("/")
@@ -175,15 +193,13 @@ def new() -> str:
 @bp.post("/threads")
 def create() -> Answer:
     form = pages.read_form(_CREATE, pages.thread_body)
-    if form.faults:
-        return render_template("new.html", form=form), 400
-    return _create(form.body, "Thread created.")
+    return _save("Thread created.", _address, form, store.create_thread)
 
 
 @bp.post("/example")
 def example() -> Answer:
-    body = _CREATE.loads(render_template("example.json"))
-    return _create(body, "This is what a thread looks like.")
+    form = pages.Form({}, _CREATE.loads(render_template("example.json")), {})
+    return _save("This is what a thread looks like.", _address, form, store.create_thread)
 
 
 @bp.get("/threads/<thread_id>")
@@ -216,7 +232,10 @@ def export_thread(thread_id: str) -> Response:
 
 @bp.get("/threads/<thread_id>/metadata")
 def edit_metadata(thread_id: str) -> str:
-    pairs = _find(thread_id)["metadata"]
+    check_thread_id(thread_id)
+    with database.read() as connection:
+        [found] = pages.plain([store.find_thread(connection, project(), thread_id)])
+    pairs = found["metadata"]
     form = pages.Form({"rows": list(pairs.items())}, {}, {})
     return render_template("metadata.html", thread_id=thread_id, form=form)
 
@@ -225,28 +244,18 @@ def edit_metadata(thread_id: str) -> str:
 def save_metadata(thread_id: str) -> Answer:
     check_thread_id(thread_id)
     form = pages.read_form(_MODIFY, pages.pairs_body)
-    if form.faults:
-        return render_template("metadata.html", thread_id=thread_id, form=form), 400
-    try:
-        with database.write() as connection:
-            store.modify_thread(connection, project(), thread_id, form.body)
-    except ApiError as refusal:
-        return show_again(refusal)
-    return _done("Metadata saved.", url_for(".thread", thread_id=thread_id))
+    return _save("Metadata saved.", _address, form, store.modify_thread, thread_id)
 
 
 @bp.post("/threads/<thread_id>/messages")
 def add_message(thread_id: str) -> Answer:
     check_thread_id(thread_id)
     form = pages.read_form(_CREATE_MESSAGE, pages.message_body)
-    if form.faults:
-        return render_template("message.html", thread_id=thread_id, form=form), 400
-    try:
-        with database.write() as connection:
-            added = store.create_message(connection, project(), thread_id, form.body)
-    except ApiError as refusal:
-        return show_again(refusal)
-    return _done("Message added.", _permalink(thread_id, id_of(added)))
+
+    def address(added: str) -> str:
+        return url_for(".thread", thread_id=thread_id, at=id_of(added), _anchor=id_of(added))
+
+    return _save("Message added.", address, form, store.create_message, thread_id)
 
 
 @bp.post("/threads/<thread_id>/copy")
@@ -254,7 +263,7 @@ def copy(thread_id: str) -> AnyResponse:
     check_thread_id(thread_id)
     with database.write() as connection:
         copied = store.copy_thread(connection, project(), thread_id, {})
-    return _done("This is the copy.", url_for(".thread", thread_id=id_of(copied)))
+    return _done("This is the copy.", _address(copied))
 
 
 @bp.get("/threads/<thread_id>/messages/<message_id>/delete")
@@ -314,20 +323,8 @@ def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) ->
     return _list(filters, fault=refusal, rows=[], newer=False, older=False), 400
 
 
-def _find(thread_id: str) -> dict[str, Any]:
-    check_thread_id(thread_id)
-    with database.read() as connection:
-        [found] = pages.plain([store.find_thread(connection, project(), thread_id)])
-    return found
-
-
-def _create(body: dict[str, Any], message: str) -> Answer:
-    try:
-        with database.write() as connection:
-            created = store.create_thread(connection, project(), body)
-    except ApiError as refusal:
-        return show_again(refusal)
-    return _done(message, url_for(".thread", thread_id=id_of(created)))
+def _address(thread: str) -> str:
+    return url_for(".thread", thread_id=id_of(thread))
 
 
 def _done(message: str, address: str) -> AnyResponse:
@@ -346,10 +343,6 @@ def _list_address(filters: dict[str, str]) -> str:
 def _chosen_from() -> str:
     """Return the list as it was filtered when threads were selected."""
     return _list_address({name: text for name, text in request.args.items() if name != "id"})
-
-
-def _permalink(thread_id: str, message_id: str) -> str:
-    return url_for(".thread", thread_id=thread_id, at=message_id, _anchor=message_id)
 
 
 def _check_message_id(thread_id: str, message_id: str) -> None:

@@ -21,10 +21,7 @@ _MODIFY = schemas.ModifyMessage()
 @bp.post("/<thread_id>/messages")
 def create(thread_id: str) -> Response:
     check_thread_id(thread_id)
-    body = read_body(_CREATE)
-    return write_once(
-        lambda connection: store.create_message(connection, project(), thread_id, body), alone=True
-    )
+    return write_once(store.create_message, thread_id, read_body(_CREATE))
 
 
 @bp.get("/<thread_id>/messages")
@@ -46,11 +43,7 @@ def retrieve(thread_id: str, message_id: str) -> Response:
 @bp.post("/<thread_id>/messages/<message_id>")
 def modify(thread_id: str, message_id: str) -> Response:
     _check_ids(thread_id, message_id)
-    body = read_body(_MODIFY)
-    return write_once(
-        lambda connection: store.modify_message(connection, project(), thread_id, message_id, body),
-        alone=True,
-    )
+    return write_once(store.modify_message, thread_id, message_id, read_body(_MODIFY))
 
 
 @bp.delete("/<thread_id>/messages/<message_id>")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from socket import SHUT_RDWR
 from threading import Event, Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -70,38 +70,6 @@ class Rule:
         return {**self.given, "matched": self.matched, "fired": self.fired}
 
 
-class Logged(NamedTuple):
-    """A request as it is kept; what is shown of it is made when somebody asks."""
-
-    method: str
-    path: str
-    query: bytes
-    status: int
-    nanoseconds: int
-    request_id: str
-    body: bytes
-    project: str | None
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return the entry with its body as JSON, passed through, else as text, else null."""
-        body: orjson.Fragment | str | None = None
-        try:
-            if self.body:
-                orjson.loads(self.body)
-                body = orjson.Fragment(self.body)
-        except ValueError:
-            body = self.body.decode(errors="replace")
-        return {
-            "method": self.method,
-            "path": self.path,
-            "query": self.query.decode(errors="replace"),
-            "status": self.status,
-            "milliseconds": self.nanoseconds // 1_000_000,
-            "request_id": self.request_id,
-            "body": body,
-        }
-
-
 class Mock:
     """What the controls have set, the log, and the hooks that see every request."""
 
@@ -109,7 +77,8 @@ class Mock:
         self.lock = Lock()
         self.rules: list[Rule] = []
         self._changed = Event()
-        self.log: deque[Logged] = deque(maxlen=LOGGED_REQUESTS)
+        # project, entry
+        self.log: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=LOGGED_REQUESTS)
         self.snapshots: dict[str, Any] = {}
         self._always = app.config["MOCK"] == "on"
         self._ring: keys.Ring = app.extensions["keys"]
@@ -143,18 +112,16 @@ class Mock:
         context = g._get_current_object()
         if asked.method == "OPTIONS" or asked.path.startswith(_OWN_PATHS) or not self.is_on():
             return response
-        self.log.append(
-            Logged(
-                asked.method,
-                asked.path,
-                asked.query_string,
-                response.status_code,
-                time.perf_counter_ns() - context.started,
-                context.request_id,
-                _body_of(asked, context)[:LOGGED_BODY_BYTES],
-                context.get("project"),
-            )
-        )
+        entry = {
+            "method": asked.method,
+            "path": asked.path,
+            "query": asked.query_string.decode(errors="replace"),
+            "status": response.status_code,
+            "milliseconds": (time.perf_counter_ns() - context.started) // 1_000_000,
+            "request_id": context.request_id,
+            "body": _body_of(asked, context)[:LOGGED_BODY_BYTES],
+        }
+        self.log.append((context.get("project"), entry))
         if context.get("drop_after"):
             _drop_connection()
         return response
@@ -207,12 +174,13 @@ def reset() -> Response:
 def seed() -> Response:
     """Load threads, all or none: every line is checked before the first is stored."""
     _refuse_on_a_file()
-    lines = [line for line in enumerate(read_bytes().splitlines(), 1) if line[1].strip()]
-    refused = [f"line {number}: {reason}" for number, line in lines if (reason := _fault_in(line))]
+    lines = read_bytes().splitlines()
+    refused = [f"line {number}: {reason}" for number, reason in exchange.faults_in(lines)]
     if refused:
-        message = f"{len(refused)} of {len(lines)} lines refused: {'; '.join(refused[:5])}"
+        count = sum(1 for line in lines if line.strip())
+        message = f"{len(refused)} of {count} lines refused: {'; '.join(refused[:5])}"
         raise ApiError(400, message, code="invalid_seed")
-    outcomes = exchange.import_lines(project(), (line for _, line in lines), "replace")
+    outcomes = exchange.import_lines(project(), lines, "replace")
     return answer({"object": "mock.seed", "threads": sum(1 for _ in outcomes)})
 
 
@@ -257,13 +225,13 @@ def clear_faults() -> Response:
 def requests() -> Response:
     query = read_query(_REQUESTS)
     own = g.get("project")
-    entries = [entry for entry in list(_mock().log) if entry.project == own]
+    entries = [entry for owner, entry in list(_mock().log) if owner == own]
     if "since" in query:
-        ids = [entry.request_id for entry in entries]
+        ids = [entry["request_id"] for entry in entries]
         if query["since"] not in ids:
             raise ApiError(400, "No logged request has this id.", "since", "invalid_value")
         entries = entries[ids.index(query["since"]) + 1 :]
-    shown = [entry.to_wire() for entry in entries if fnmatchcase(entry.path, query["path"])]
+    shown = [_shown(entry) for entry in entries if fnmatchcase(entry["path"], query["path"])]
     return answer({"object": "list", "data": shown})
 
 
@@ -271,7 +239,7 @@ def requests() -> Response:
 def clear_requests() -> Response:
     """Clear the log of the caller's project."""
     own, log = g.get("project"), _mock().log
-    kept = [entry for entry in list(log) if entry.project != own]
+    kept = [entry for entry in list(log) if entry[0] != own]
     log.clear()
     log.extend(kept)
     return answer({"object": "list", "data": []})
@@ -304,6 +272,17 @@ def set_clock() -> Response:
     return answer({"now": int(clock())})
 
 
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a logged request with its body as JSON, passed through, else as text, else null."""
+    body = entry["body"]
+    try:
+        if body:
+            orjson.loads(body)
+        return entry | {"body": orjson.Fragment(body) if body else None}
+    except ValueError:
+        return entry | {"body": body.decode(errors="replace")}
+
+
 def _refuse_senseless(number: int, rule: dict[str, Any]) -> None:
     """Refuse a rule that would do nothing, or not all it says. Raises ApiError 400."""
     has, told = rule.__contains__, [name for name in _TOLD_WITH_STATUS if name in rule]
@@ -317,14 +296,6 @@ def _refuse_senseless(number: int, rule: dict[str, Any]) -> None:
         return
     param = f"rules[{number}].{param}"
     raise ApiError(400, f"Invalid '{param}': {reason}.", param, "invalid_value")
-
-
-def _fault_in(line: bytes) -> str | None:
-    try:
-        exchange.read_line(line)
-    except ApiError as refusal:
-        return str(refusal.description)
-    return None
 
 
 def _body_of(asked: Request, context: Any) -> bytes:
@@ -386,11 +357,7 @@ def _delay_of_word(word: str) -> dict[str, Any]:
 def _injected(fault: dict[str, Any]) -> ApiError:
     status = fault["status"]
     waits = (_WAITS_OF_429 if status == 429 else {}) | fault
-    headers = {
-        name: str(waits[key])
-        for key, name in (("retry_after", "retry-after"), ("retry_after_ms", "retry-after-ms"))
-        if key in waits
-    }
+    headers = {key.replace("_", "-"): str(waits[key]) for key in _WAITS_OF_429 if key in waits}
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()
     code = "rate_limit_exceeded" if status == 429 else "injected_fault"

@@ -21,10 +21,7 @@ _MODIFY = schemas.ModifyThread()
 
 @bp.post("")
 def create() -> Response:
-    body = read_body(_CREATE)
-    return write_once(
-        lambda connection: store.create_thread(connection, project(), body), alone=True
-    )
+    return write_once(store.create_thread, read_body(_CREATE))
 
 
 @bp.get("")
@@ -45,10 +42,7 @@ def retrieve(thread_id: str) -> Response:
 @bp.post("/<thread_id>")
 def modify(thread_id: str) -> Response:
     check_thread_id(thread_id)
-    body = read_body(_MODIFY)
-    return write_once(
-        lambda connection: store.modify_thread(connection, project(), thread_id, body), alone=True
-    )
+    return write_once(store.modify_thread, thread_id, read_body(_MODIFY))
 
 
 @bp.delete("/<thread_id>")
@@ -62,8 +56,7 @@ def delete(thread_id: str) -> Response:
 @bp.post("/<thread_id>/copy")
 def copy(thread_id: str) -> Response:
     check_thread_id(thread_id)
-    body = read_body(_COPY)
-    return write_once(lambda connection: store.copy_thread(connection, project(), thread_id, body))
+    return write_once(store.copy_thread, thread_id, read_body(_COPY), alone=False)
 
 
 def check_thread_id(thread_id: str) -> None:
