@@ -33,7 +33,12 @@ _OF_THREAD = (
     .where(Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("thread_id"))
     .order_by(Message.seq)
 )
-_ABSENT_ON_HOSTED = {"status": "completed", "incomplete_details": None, "incomplete_at": None}
+_ABSENT_ON_HOSTED = {
+    "status": "completed",
+    "incomplete_details": None,
+    "incomplete_at": None,
+    "attachments": None,
+}
 
 Render = Callable[[str, Iterable[str]], Iterator[bytes]]
 
@@ -157,8 +162,9 @@ def read_line(line: bytes) -> dict[str, Any]:
     value = parse_object(line)
     try:
         for message in value["messages"]:
-            absent = {"completed_at": message["created_at"], "attachments": []}
-            message |= {**_ABSENT_ON_HOSTED, **absent, **message}
+            message |= {**_ABSENT_ON_HOSTED, **message}
+            done = message["created_at"] if message["status"] == "completed" else None
+            message.setdefault("completed_at", done)
     except (KeyError, TypeError):
         pass
     try:
@@ -190,7 +196,8 @@ def _store_batch(
 
 def _ids(project: str, query: dict[str, Any]) -> Iterator[str]:
     page = listing.Page([], True)
-    query = query | {"limit": _THREADS_A_PAGE, "order": "asc"}
+    filters = {name: value for name, value in query.items() if name not in ("after", "before")}
+    query = filters | {"limit": _THREADS_A_PAGE, "order": "asc"}
     while page.has_more:
         with database.snapshot() as connection:
             page = listing.list_threads(connection, project, query)

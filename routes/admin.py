@@ -333,7 +333,10 @@ def _done(message: str, address: str) -> AnyResponse:
 
 
 def _chosen(thread_id: str | None) -> list[str]:
-    return [thread_id] if thread_id else request.args.getlist("id")[:_MOST_CHOSEN]
+    if thread_id:
+        check_thread_id(thread_id)
+        return [thread_id]
+    return list(filter(schemas.PATH_ID.fullmatch, request.args.getlist("id")[:_MOST_CHOSEN]))
 
 
 def _list_address(filters: dict[str, str]) -> str:

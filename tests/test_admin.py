@@ -534,6 +534,17 @@ def test_deleting_one_thread_asks_once(client: FlaskClient, make_thread: MakeThr
     assert client.get(form).status_code == 404
 
 
+def test_deleting_what_cannot_be_an_id_is_refused_before_the_database(client: FlaskClient) -> None:
+    """PostgreSQL refuses NUL in a text."""
+    for id_ in ("thread_%00", "thread_" + "x" * 80):
+        form = f"/admin/threads/{id_}/delete"
+        assert client.get(form).status_code == 404
+        assert submit(client, "/admin/threads/new", form).status_code == 404
+        several = f"/admin/threads/delete?id={id_}"
+        assert client.get(several).location == "/admin/"
+        assert submit(client, "/admin/threads/new", several).location == "/admin/"
+
+
 def test_deleting_nothing_says_so(client: FlaskClient) -> None:
     page = client.get("/admin/threads/delete?q=x", follow_redirects=True)
     assert "Select at least one thread first." in page.text
@@ -553,6 +564,15 @@ def test_exports_are_files_in_three_forms(client: FlaskClient, make_thread: Make
     assert one.json["messages"][0]["content"][0]["text"]["value"] == "one"
     assert f"filename={first}.json" in one.headers["Content-Disposition"]
     assert client.get(f"/admin/threads/{first}/export?as=markdown").text.startswith("# thread_")
+
+
+def test_an_export_has_all_threads_whichever_page_it_was_asked_from(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    made = [make_thread(f"number {number}") for number in range(103)]
+    for cursor in (f"before={made[-1]}", f"after={made[50]}"):
+        lines = client.get(f"/admin/threads/export?as=jsonl&{cursor}").text.splitlines()
+        assert [json.loads(line)["thread"]["id"] for line in lines] == made
 
 
 def test_a_refused_export_is_a_page_not_half_a_file(client: FlaskClient) -> None:

@@ -200,6 +200,18 @@ def test_fixture_file_makes_the_documented_thread(run: Run, client: FlaskClient)
     ]
 
 
+def test_only_a_complete_message_is_given_a_time_of_completion(
+    run: Run, client: FlaskClient, tmp_path: Path
+) -> None:
+    given = line(1, 0)
+    for status in ("completed", "incomplete", "in_progress"):
+        given["messages"].append(message(f"msg_{status}", "thread_1", status=status))
+        del given["messages"][-1]["completed_at"]
+    assert run("import", write(tmp_path / "given", given)).exit_code == 0
+    data = client.get("/v1/threads/thread_1/messages?order=asc").json["data"]
+    assert [item["completed_at"] for item in data] == [JANUARY_2024, None, None]
+
+
 def _without(key: str) -> dict[str, Any]:
     value = line(2)
     del value["messages"][0][key]
