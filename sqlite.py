@@ -54,6 +54,7 @@ KINDS = {
     "SQLITE_CORRUPT": "unavailable",
     "SQLITE_NOTADB": "unavailable",
 }
+"""What an error is, by how its name begins; postgres.KINDS is its like."""
 
 _BEGINS = {"snapshot": "BEGIN", "write": "BEGIN IMMEDIATE"}
 
@@ -76,6 +77,8 @@ SEARCHES = {
     " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q)"
     " OR threads.seq IN (SELECT thread_seq FROM newest_text WHERE newest_text MATCH :q))",
 }
+"""SQL over the text of messages: a count, and two conditions on threads. `page` are the threads
+that the list would show without a search; postgres.SEARCHES is its like."""
 
 _INDEX_NEWEST = """
     INSERT INTO newest_text (text, thread_seq)
