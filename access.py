@@ -28,7 +28,8 @@ _OPEN_ENDPOINTS = frozenset(
     f"service.{view}" for view in ("home", "healthz", "readyz", "document", "docs", "docs_asset")
 ) | {"static"}
 _PROBES = frozenset({"service.healthz", "service.readyz"})
-_OPEN_BLUEPRINTS = frozenset({"admin"})
+_PAGES = re.compile("/admin(/|$)")
+"""The browse page has a sign-in of its own; what is not found below it needs none."""
 _BEARER = {"WWW-Authenticate": "Bearer"}
 _NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header "
@@ -122,7 +123,7 @@ class Gate:
         else:
             self._guard_open_mode(asked)
         if self._config["REQUIRE_BETA"] and (asked.blueprint or "").endswith(_API_BLUEPRINTS):
-            _require_beta(asked.headers.get("OpenAI-Beta"))
+            _require_beta(asked)
 
     def leave(self, response: Response) -> Response:
         """Add the standard headers, count the request and log it."""
@@ -149,7 +150,7 @@ class Gate:
 
         Unknown, malformed, expired and revoked keys get the same answer.
         """
-        if asked.endpoint in _OPEN_ENDPOINTS or asked.blueprint in _OPEN_BLUEPRINTS:
+        if asked.endpoint in _OPEN_ENDPOINTS or _PAGES.match(asked.path):
             return
         if asked.method == "OPTIONS" and self._cors:
             return
@@ -222,8 +223,11 @@ def _masked(secret: str) -> str:
     return secret if len(secret) <= 12 else f"{secret[:8]}{'*' * 8}{secret[-4:]}"
 
 
-def _require_beta(header: str | None) -> None:
+def _require_beta(asked: Request) -> None:
     """Refuse as the hosted API did (wire reference, table 1.1). Raises ApiError 400."""
+    if asked.method == "OPTIONS":  # a browser asks whether it may send the header
+        return
+    header = asked.headers.get("OpenAI-Beta")
     if header is None:
         raise ApiError(400, _NO_BETA, code="invalid_beta")
     betas = [beta.strip() for beta in header.split(",")]

@@ -1,5 +1,6 @@
 """The application factory. Wiring only."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,7 +67,7 @@ def _let_pages_call(app: Flask) -> None:
     CORS(
         app,
         resources=r"/(v1/)?threads.*",
-        origins=app.config["CORS_ORIGINS"],
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]],
         expose_headers=[
             "x-request-id",
             "openai-processing-ms",

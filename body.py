@@ -42,6 +42,8 @@ def read_query(schema: Schema) -> dict[str, Any]:
     given: dict[str, Any] = {}
     pairs: dict[str, str] = {}
     for name, values in request.args.lists():
+        if name == "api-version":  # AzureOpenAI sends it with every request
+            continue
         if len(values) > 1:
             raise ApiError(400, _DUPLICATE.format(name=name), name, "duplicate_parameter")
         if "\0" in name + values[0]:

@@ -59,7 +59,8 @@ def prepare_database() -> None:
     if not database.is_current(current_app.config["SQLALCHEMY_DATABASE_URI"]):
         flask_migrate.upgrade()
     if current_app.config["SEED"] and not _count(None):
-        exchange.load_seed(current_app.config["SEED"])
+        with database.write(wait=database.COMMAND_SECONDS) as connection:
+            exchange.load_seed(connection, current_app.config["SEED"])
 
 
 class Pair(click.ParamType[tuple[str, str]]):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent
 MIN_SECRET_CHARACTERS = 32
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
 _NO_DEBUG = "Unset FLASK_DEBUG: debugging shows failures, and what is in them, to any caller."
 
@@ -34,7 +35,7 @@ def from_env() -> dict[str, Any]:
         "MOCK": env.str("MOCK", "auto", validate=OneOf(["auto", "on", "off"])),
         "SEED": env.str("SEED", ""),
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
-        "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "")),
+        "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "", validate=_origins) or ""),
         "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),
         "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
         "SECRET_KEY": env.str("SECRET_KEY", None, validate=_secret),
@@ -68,6 +69,15 @@ def is_loopback(host: str) -> bool:
 def _words(text: str) -> list[str]:
     """Split at commas and spaces; neither an origin nor a host holds one."""
     return text.replace(",", " ").split()
+
+
+def _origins(text: str) -> None:
+    for origin in _words(text):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValidationError(
+                f"Write {origin} as a browser does, without a path and in lower case, "
+                "for example https://app.example or http://localhost:5173."
+            )
 
 
 def _secret(key: str | None) -> None:

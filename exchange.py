@@ -17,6 +17,7 @@ import database
 import listing
 import store
 from body import parse_object
+from database import Connection
 from errors import ApiError, first_fault
 from models import DEFAULT_PROJECT, Message, Thread
 from schemas import ExportedThread
@@ -126,20 +127,19 @@ def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iter
     yield from _store_batch(project, batch, on_conflict)
 
 
-def load_seed(path: str) -> None:
-    """Load THREADS_SEED, if it is set; all of it is checked before any is stored.
-
-    Raises ApiError 400 for the first bad line or no file.
-    """
+def load_seed(connection: Connection, path: str) -> None:
+    """Load THREADS_SEED, if it is set. Raises ApiError 400 for the first bad line or no file."""
     if not path:
         return
     try:
         with Path(path).open("rb") as lines:
-            for number, reason in faults_in(lines):
-                raise ApiError(400, f"THREADS_SEED: {path}:{number}: {reason}")
-            lines.seek(0)
-            for _ in import_lines(DEFAULT_PROJECT, lines, "skip"):
-                pass
+            for number, line in enumerate(lines, 1):
+                try:
+                    if line.strip():
+                        store.insert_exported(connection, DEFAULT_PROJECT, read_line(line), "skip")
+                except ApiError as refusal:
+                    reason = f"THREADS_SEED: {path}:{number}: {refusal.description}"
+                    raise ApiError(400, reason) from refusal
     except OSError as error:
         raise ApiError(400, f"THREADS_SEED: {path}: {error.strerror}.") from error
 

@@ -6,6 +6,7 @@ The hooks cost a request nothing but a log entry as long as no rule is set.
 import os
 import random
 import re
+import select
 import time
 from collections import deque
 from contextlib import suppress
@@ -26,7 +27,7 @@ import schemas
 from access import project
 from body import read_body, read_bytes, read_query
 from errors import ApiError
-from models import StoredAnswer, Thread, Tombstone, sources
+from models import Message, StoredAnswer, Thread, Tombstone, sources
 from wire import answer
 
 bp = Blueprint("mock", __name__, url_prefix="/_mock")
@@ -37,6 +38,7 @@ _IDS = schemas.IdSeed()
 _CLOCK = schemas.Clock()
 _REQUESTS = schemas.RequestFilter()
 _DELAY = re.compile(r"([0-9]{1,5})(ms|s)", re.ASCII)
+_LOOK_SECONDS = 0.1
 _WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
 _TOLD_WITH_STATUS = ("retry_after", "retry_after_ms", "should_retry")
 _OWN_PATHS = "/_mock/"
@@ -98,7 +100,8 @@ class Mock:
         changed = self._changed
         if fault := self._fault():
             read_bytes()
-            changed.wait(random.uniform(*fault.get("delay_ms", (0, 0))) / 1000)  # noqa: S311
+            if "delay_ms" in fault:
+                _wait(changed, random.uniform(*fault["delay_ms"]) / 1000)  # noqa: S311
             g.drop_after = fault.get("drop") == "after"
             if fault.get("drop") == "before":
                 _drop_connection()
@@ -161,12 +164,11 @@ def reset() -> Response:
     """Return to the seed. The first time it is loaded; from then on its copy is put back."""
     _refuse_on_a_file()
     copies, file = _mock().snapshots, database.the_file()
-    if "seed" in copies:
-        file.restore_snapshot(copies["seed"])
-    else:
-        _wipe()
-        exchange.load_seed(current_app.config["SEED"])
-        copies["seed"] = file.take_snapshot()
+    if "seed" not in copies:
+        copy = file.take_snapshot()
+        _seed(database.Connection(copy, file))
+        copies["seed"] = copy
+    file.restore_snapshot(copies["seed"])
     return answer({"object": "mock.reset"})
 
 
@@ -309,10 +311,13 @@ def _body_of(asked: Request, context: Any) -> bytes:
     return bytes(context.get("body", b""))
 
 
-def _wipe() -> None:
-    with database.write() as connection:
-        for table in (Thread, Tombstone, StoredAnswer):
-            connection.change(sa.delete(table))
+def _seed(copy: database.Connection) -> None:
+    """Leave the seed alone in a copy: in the database itself, others could write meanwhile."""
+    for table in (Message, Thread, Tombstone, StoredAnswer):
+        copy.change(sa.delete(table))
+    exchange.load_seed(copy, current_app.config["SEED"])
+    copy.raw.commit()
+    copy.raw.execute("VACUUM")
 
 
 def _refuse_on_a_file() -> None:
@@ -356,12 +361,35 @@ def _delay_of_word(word: str) -> dict[str, Any]:
 
 def _injected(fault: dict[str, Any]) -> ApiError:
     status = fault["status"]
-    waits = (_WAITS_OF_429 if status == 429 else {}) | fault
-    headers = {key.replace("_", "-"): str(waits[key]) for key in _WAITS_OF_429 if key in waits}
+    waits = {name: fault[name] for name in _WAITS_OF_429 if name in fault}
+    if status == 429 and not waits:
+        waits = _WAITS_OF_429
+    headers = {name.replace("_", "-"): str(value) for name, value in waits.items()}
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()
     code = "rate_limit_exceeded" if status == 429 else "injected_fault"
     return ApiError(status, f"Status {status} by a fault rule of /_mock.", None, code, headers)
+
+
+def _wait(changed: Event, seconds: float) -> None:
+    """Wait until the rules change, so long at most. Raises ApiError 503 when the client is gone.
+
+    What a test gave up on must not be stored in the middle of the next one.
+    """
+    end = time.monotonic() + seconds
+    while not changed.wait(min(_LOOK_SECONDS, max(0, end - time.monotonic()))):
+        if _client_is_gone() or time.monotonic() >= end:
+            break
+    if _client_is_gone():
+        raise ApiError(503, "The client hung up while a fault rule delayed its request.")
+
+
+def _client_is_gone() -> bool:
+    connection, look = request.environ.get("gunicorn.socket"), select.poll()
+    if connection is None:
+        return False
+    look.register(connection, select.POLLRDHUP)
+    return bool(look.poll(0))
 
 
 def _drop_connection() -> None:

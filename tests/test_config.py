@@ -49,6 +49,7 @@ GOOD = [
     ("CORS_ORIGINS", "https://a.example,https://b.example", TWO_ORIGINS),
     ("CORS_ORIGINS", " https://a.example ,, https://b.example,", TWO_ORIGINS),
     ("CORS_ORIGINS", "https://a.example, https://b.example", TWO_ORIGINS),
+    ("CORS_ORIGINS", "http://[::1]:3000 null", ["http://[::1]:3000", "null"]),
     ("CORS_ORIGINS", "", []),
     ("TRUSTED_HOSTS", "box.lan,192.168.1.5", ["box.lan", "192.168.1.5"]),
     ("TRUSTED_HOSTS", "box.lan,", ["box.lan"]),
@@ -83,6 +84,16 @@ BAD = {
     "WORKER_THREADS": ["", "0", "-1", "65", "four", "4.0"],
     "DURABILITY": ["", "off", "FULL", "extra"],
     "MAX_BODY_BYTES": ["", "0", "1023", "1073741825", "16MB", "-1"],
+    "CORS_ORIGINS": [
+        "*",
+        "a.example",
+        "https://*.a.example",
+        "https://a.example/",
+        "https://a.example/page",
+        "https://A.example",
+        "https://a.example:port",
+        "https://a.example, b.example",
+    ],
 }
 
 

@@ -146,6 +146,22 @@ def test_only_the_api_is_shown_to_an_allowed_origin(client: FlaskClient, path: s
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("origin", ["http://[::1]:3000", "null"])
+def test_an_origin_is_meant_as_it_is_written(
+    client_with: Callable[..., FlaskClient], origin: str
+) -> None:
+    client = client_with(CORS_ORIGINS=[origin])
+    allowed = preflight(client, "/v1/threads", origin).headers["Access-Control-Allow-Origin"]
+    assert allowed == origin
+    assert client.post("/v1/threads", headers={"Origin": origin}).status_code == 200
+
+
+def test_a_preflight_needs_no_beta_header(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(CORS_ORIGINS=[TOOL], REQUIRE_BETA=True)
+    assert preflight(client, "/v1/threads", TOOL).status_code == 200
+    assert client.post("/v1/threads", headers={"Origin": TOOL}).status_code == 400
+
+
 def test_nothing_is_allowed_by_default(client_with: Callable[..., FlaskClient]) -> None:
     answer = preflight(client_with(), "/v1/threads", TOOL)
     assert "Access-Control-Allow-Origin" not in answer.headers

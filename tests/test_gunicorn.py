@@ -27,7 +27,7 @@ SETTINGS = {
     "timeout": 60,
     "graceful_timeout": 25,
     "keepalive": 15,
-    "limit_request_line": 4094,
+    "limit_request_line": 8190,
     "limit_request_fields": 60,
     "limit_request_field_size": 8190,
     "header_map": "refuse",
@@ -152,7 +152,7 @@ def test_it_refuses_to_start_with_debugging(
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
-        ([f"GET /{'x' * 4100} HTTP/1.1", "Host: localhost"], 414),
+        ([f"GET /{'x' * 8200} HTTP/1.1", "Host: localhost"], 414),
         (["GET /healthz HTTP/1.1", "Host: localhost", f"X-Long: {'x' * 8200}"], 431),
         (["GET /healthz HTTP/1.1", "Host: localhost", *(f"X-{n}: 1" for n in range(61))], 431),
         (["GET /healthz HTTP/1.1", "Host: localhost", "No colon"], 400),

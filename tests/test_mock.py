@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event
 from threading import Thread as Task
 from typing import Any
 
@@ -310,6 +312,23 @@ def test_reset_in_memory_returns_to_the_seed(serve: Callable[..., Any], seed_fil
 
 
 @COPIES
+def test_the_first_reset_keeps_nothing_that_is_written_meanwhile(live: Server) -> None:
+    stop = Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            live.call("POST", "/v1/threads")
+
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(write) for _ in range(2)]
+        control(live, "post", "/reset")
+        stop.set()
+        for writer in writers:
+            writer.result()
+    control(live, "post", "/reset")
+    assert json.loads(live.call("GET", "/v1/threads").body)["data"] == []
+
+
 def test_reset_forgets_idempotency_keys(mocked: FlaskClient) -> None:
     def created() -> str:
         headers = {"Idempotency-Key": "k"}
@@ -604,14 +623,20 @@ def test_cleared_rules_are_gone(mocked: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "after", "after_ms"),
-    [({}, "1", "10"), ({"retry_after": 3, "retry_after_ms": 0}, "3", "0")],
+    [
+        ({}, "1", "10"),
+        ({"retry_after": 3, "retry_after_ms": 0}, "3", "0"),
+        ({"retry_after": 3}, "3", None),
+        ({"retry_after_ms": 20}, None, "20"),
+    ],
 )
 def test_a_429_says_when_to_retry(
-    mocked: FlaskClient, rule: Any, after: str, after_ms: str
+    mocked: FlaskClient, rule: Any, after: str | None, after_ms: str | None
 ) -> None:
+    """SDKs obey retry-after-ms first: a default beside the rule's own time would undo it."""
     set_rules(mocked, {"status": 429, **rule})
     headers = mocked.get("/healthz").headers
-    assert (headers["retry-after"], headers["retry-after-ms"]) == (after, after_ms)
+    assert (headers.get("retry-after"), headers.get("retry-after-ms")) == (after, after_ms)
 
 
 def test_a_503_says_when_to_retry_if_its_rule_does(mocked: FlaskClient) -> None:
@@ -661,6 +686,23 @@ def test_cleared_rules_let_the_requests_go_that_they_delay(serve: Callable[..., 
         assert until(lambda: control(server, "get", "/faults")["rules"][0]["fired"] == 3)
         control(server, "delete", "/faults")
         assert [connection.getresponse().status for connection in delayed] == [200] * 3
+
+
+def test_a_delayed_request_whose_client_gave_up_is_not_stored(serve: Callable[..., Any]) -> None:
+    """Nor does it hold its thread: here all of them waited."""
+    with serve(WORKER_THREADS=2) as server:
+        control(server, "post", "/faults", {"rules": [{"method": "POST", "delay_ms": 60_000}]})
+        for _ in range(2):
+            with closing(HTTPConnection(*server.address, timeout=20)) as connection:
+                connection.request("POST", "/v1/threads")
+
+        def given_up() -> list[int]:
+            logged = control(server, "get", "/requests", path="/v1/threads")["data"]
+            return [entry["status"] for entry in logged]
+
+        assert until(lambda: given_up() == [503, 503])
+        control(server, "delete", "/faults")
+        assert json.loads(server.call("GET", "/v1/threads").body)["data"] == []
 
 
 def test_a_header_fails_one_request(mocked: FlaskClient) -> None:

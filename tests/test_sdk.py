@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import Server, serving
 from flask import Flask
-from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
+from openai import APIStatusError, AsyncOpenAI, AzureOpenAI, BadRequestError, NotFoundError, OpenAI
 
 import database
 from app import create_app
@@ -232,3 +232,11 @@ def test_a_raw_response_shows_the_standard_headers(sdk: OpenAI) -> None:
     assert raw.headers["openai-version"] == "2020-10-01"
     assert raw.headers["openai-processing-ms"].isdigit()
     assert raw.headers["x-request-id"] == raw.parse()._request_id
+
+
+def test_the_client_for_azure_works_with_its_api_version(server: Server) -> None:
+    options = {"api_key": "any", "api_version": "2024-05-01-preview", "max_retries": 0}
+    with AzureOpenAI(base_url=server.base_url, **options) as azure:
+        thread = azure.beta.threads.create(messages=[{"role": "user", "content": "hello"}])
+        [message] = azure.beta.threads.messages.list(thread.id)
+    assert message.thread_id == thread.id

@@ -57,6 +57,16 @@ def test_with_keys_every_page_asks_to_sign_in(client: FlaskClient, secret: str, 
     assert answer.location.startswith("/admin/sign-in")
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/admin", 308), ("/admin/nothing", 404), ("/admin/threads", 405), ("/administer", 401)],
+)
+def test_what_is_no_page_answers_as_it_does_without_keys(
+    client: FlaskClient, secret: str, path: str, status: int
+) -> None:
+    assert client.get(path).status_code == status
+
+
 def test_nothing_is_written_without_a_sign_in(client: FlaskClient, secret: str) -> None:
     answer = client.post("/admin/example", data={"csrf_token": token_of(client)})
     assert answer.location == "/admin/sign-in"
