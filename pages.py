@@ -27,6 +27,7 @@ from wire import THREAD
 MESSAGES_A_PAGE = 50
 MAX_COUNTED_MESSAGES = 1000
 SHOWN_CHIPS = 4
+MAX_MARKDOWN_DEPTH = 18
 MAX_MARKDOWN_CHARACTERS = 10_000
 """Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
 
@@ -42,7 +43,7 @@ _SUMMARIES = """
         (SELECT created_at FROM messages WHERE thread_seq = threads.seq
             ORDER BY seq DESC LIMIT 1
         ) AS active_at,
-        (SELECT substr(content, 1, 1000) FROM messages WHERE seq =
+        (SELECT substr(content, 1, 8000) FROM messages WHERE seq =
             (SELECT seq FROM
                 (SELECT seq, role FROM messages WHERE thread_seq = threads.seq
                     ORDER BY seq LIMIT 20) AS first_messages
@@ -143,8 +144,11 @@ class Form(NamedTuple):
 
 
 def tidy_arguments() -> dict[str, str]:
-    """Return the URL's arguments, `pair=key=value` as `metadata[key]`; that alone may be blank."""
-    given = request.args.items()
+    """Return the URL's arguments, `pair=key=value` as `metadata[key]`; that alone may be blank.
+
+    A form sends the line breaks of its hidden fields as CR LF.
+    """
+    given = [(name, text.replace("\r\n", "\n")) for name, text in request.args.items()]
     tidy = {name: text for name, text in given if text.strip() or name.startswith("metadata[")}
     key, equals, value = tidy.get("pair", "").partition("=")
     if equals:
@@ -234,7 +238,7 @@ def thread_body(typed: dict[str, Any]) -> dict[str, Any]:
 def markdown(text: str) -> Markup:
     """Return the HTML of a message's text, free of HTML, images and styles of its own."""
     if len(text) > MAX_MARKDOWN_CHARACTERS:
-        return Markup('<p class="plain">%s</p>') % text
+        return _plain(text)
     return Markup(_render(text))  # noqa: S704 (html=False escapes what is stored)
 
 
@@ -377,6 +381,20 @@ def _dress(state: Any) -> None:
             token.attrSet("class", style.removeprefix("text-align:")[0])
 
 
-_render = lru_cache(maxsize=512)(_markdown_renderer().render)
+_MARKDOWN = _markdown_renderer()
+
+
+def _plain(text: str) -> Markup:
+    return Markup('<p class="plain">%s</p>') % text
+
+
+@lru_cache(maxsize=512)
+def _render(text: str) -> str:
+    tokens = _MARKDOWN.parse(text)
+    # Deeper lists and quotes leave no room for words, and below 100 levels there are none.
+    if any(token.level > MAX_MARKDOWN_DEPTH for token in tokens):
+        return _plain(text)
+    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
+
 
 FILTERS = (ago, is_long, markdown, pretty, short, short_id)

@@ -21,7 +21,7 @@ from flask import (
     url_for,
 )
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from flask_wtf.csrf import CSRFError, CSRFProtect
+from flask_wtf.csrf import CSRFProtect
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -38,7 +38,7 @@ from routes.threads import check_thread_id
 from wire import answer, id_of, list_to_wire
 
 bp = Blueprint("admin", __name__)
-_csrf = CSRFProtect()
+CSRF = CSRFProtect()
 _BROWSE = pages.BrowseThreads()
 _EXPORT = pages.ExportThreads()
 _EXPORT_ONE = pages.ExportThread()
@@ -52,8 +52,9 @@ _DOWNLOADS = {
     "jsonl": ("application/jsonl", "jsonl"),
     "markdown": ("text/markdown; charset=utf-8", "md"),
 }
-_NO_LONGER_VALID = (
-    "This form is no longer valid, perhaps because the server was set up anew. Nothing was changed."
+NO_LONGER_VALID = (
+    "This form is no longer valid: since you opened it, somebody signed in or out here, or the "
+    "server was set up anew. Nothing was changed."
 )
 FORMS = {"admin.create": "new", "admin.save_metadata": "metadata", "admin.add_message": "message"}
 """The views that take in what a person typed, and the template that holds its form."""
@@ -93,7 +94,7 @@ def init_app(app: Flask) -> None:
         WTF_CSRF_TIME_LIMIT=None,
     )
     app.session_interface = PageSession()
-    _csrf.init_app(app)
+    CSRF.init_app(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {function.__name__: function for function in pages.FILTERS}
     app.register_blueprint(bp, url_prefix="/admin")
@@ -108,22 +109,19 @@ def _come_again() -> Response | None:
     foreign = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
     if not foreign or current_app.config["SESSION_COOKIE_NAME"] in request.cookies:
         return None
-    return Response(headers={"Refresh": f"0; url={own_address()}"})
+    # Chromium loads no address again that differs from its own by nothing.
+    return Response(headers={"Refresh": f"0; url={own_address().replace('#', '&#')}"})
 
 
 def own_address() -> str:
-    """Return the path and query that were asked for, as a header can carry them."""
+    """Return the path and query that were asked for, as a header can carry them.
+
+    A browser keeps the anchor of a permalink to itself: it is the message in `at`.
+    """
     query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
-    return quote(request.path) + (f"?{query}" if query else "")
-
-
-@bp.before_request
-def _check_csrf() -> Answer | None:
-    try:
-        _csrf.protect()
-    except CSRFError:
-        return show_again(ApiError(400, _NO_LONGER_VALID, "csrf_token", "invalid_form"))
-    return None
+    at = request.args.get("at", "")
+    anchor = f"#{at}" if schemas.PATH_ID.fullmatch(at) else ""
+    return quote(request.path) + (f"?{query}" if query else "") + anchor
 
 
 def show_again(refusal: ApiError) -> Answer:
@@ -291,7 +289,8 @@ def confirm_delete(thread_id: str | None = None) -> Answer:
         raise ApiError(404, f"No thread found with id '{thread_id}'.")
     if not rows:
         return _done("Select at least one thread first.", _chosen_from())
-    return render_template("confirm.html", rows=rows, back=_chosen_from())
+    back = url_for(".thread", thread_id=thread_id) if thread_id else _chosen_from()
+    return render_template("confirm.html", rows=rows, back=back)
 
 
 @bp.post("/threads/delete")
@@ -305,7 +304,7 @@ def delete(thread_id: str | None = None) -> AnyResponse:
 
 def _list(filters: dict[str, str], **shown: Any) -> str:
     kept = {name: text for name, text in filters.items() if name not in ("after", "before")}
-    shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters}
+    shown |= {"filters": kept, "query": urlencode(kept), "paged": kept != filters, "here": filters}
     shown["twin"] = f"/admin/threads.json{'?' if filters else ''}{urlencode(filters)}"
     pairs = [
         (name, text, _list_address({key: kept[key] for key in kept if key != name}))

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 from flask import Flask, flash, redirect, render_template, request, session, url_for
+from flask_wtf.csrf import CSRFError
 from sqlalchemy.dialects.postgresql import insert
 from werkzeug.wrappers import Response
 
@@ -13,7 +14,7 @@ import database
 import keys
 from errors import ApiError
 from models import FailedSignIn, unix_now
-from routes.admin import FORMS, Answer, bp, own_address, show_again
+from routes.admin import CSRF, FORMS, NO_LONGER_VALID, Answer, bp, own_address, show_again
 
 SESSION_LIFE = timedelta(hours=12)
 FREE_TRIES = 5
@@ -47,6 +48,18 @@ def _require_sign_in() -> Answer | None:
         raise ApiError(401, "Sign in at /admin/sign-in first.", code="not_signed_in")
     wanted = own_address() if request.method == "GET" else "/admin/"
     return redirect(url_for("admin.sign_in", next=wanted if wanted != "/admin/" else None))
+
+
+@bp.before_request
+def _check_csrf() -> Answer | None:
+    """After the sign-in: whoever is signed out is told that, not that the form is old."""
+    try:
+        CSRF.protect()
+    except CSRFError:
+        if request.endpoint == "admin.check_key":
+            return render_template("sign_in.html", refusal=NO_LONGER_VALID), 400
+        return show_again(ApiError(400, NO_LONGER_VALID, "csrf_token", "invalid_form"))
+    return None
 
 
 @bp.get("/sign-in")

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from markupsafe import Markup
 from werkzeug.test import TestResponse
 
 import config
@@ -545,6 +546,44 @@ def test_deleting_what_cannot_be_an_id_is_refused_before_the_database(client: Fl
         assert submit(client, "/admin/threads/new", several).location == "/admin/"
 
 
+def test_whoever_keeps_a_thread_is_back_where_they_came_from(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    made = [make_thread(f"number {number}") for number in range(2)]
+    page = client.get(f"/admin/threads/{made[0]}/delete").text
+    assert f'href="/admin/threads/{made[0]}"' in page
+    listed = client.get(f"/admin/?after={made[1]}").text
+    assert f'name="after" value="{made[1]}"' in listed
+    page = client.get(f"/admin/threads/delete?after={made[1]}&id={made[0]}").text
+    assert f'href="/admin/?after={made[1]}"' in page
+
+
+def test_a_filter_keeps_its_line_break_through_a_form(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    thread_id = make_thread("hi", note="first\nsecond")
+    address = "/admin/?metadata[note]=first%0D%0Asecond&q=hi"
+    page = client.get(address, follow_redirects=True).text
+    assert f"/admin/threads/{thread_id}" in page
+
+
+def test_markdown_too_deep_to_read_is_shown_as_it_is_written() -> None:
+    for text in (">" * 120 + " words", "- " * 60 + "words"):
+        assert pages.markdown(text) == Markup('<p class="plain">%s</p>') % text
+    assert "<blockquote" in pages.markdown(">" * 5 + " words")
+
+
+def test_a_fault_rule_delays_a_form_and_leaves_it_whole(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    thread_id = make_thread("hi")
+    client.post("/_mock/faults", json={"rules": [{"delay_ms": 1}]})
+    address = f"/admin/threads/{thread_id}"
+    answer = submit(client, address, f"{address}/messages", content="typed", role="user")
+    assert answer.status_code == 303
+    assert "typed" in client.get(address).text
+
+
 def test_deleting_nothing_says_so(client: FlaskClient) -> None:
     page = client.get("/admin/threads/delete?q=x", follow_redirects=True)
     assert "Select at least one thread first." in page.text
@@ -622,6 +661,8 @@ def test_a_link_from_another_site_is_asked_again_from_here(client: FlaskClient) 
     answer = client.get(asked, headers=foreign)
     assert (answer.status_code, answer.headers["Refresh"]) == (200, f"0; url={asked}")
     assert "Set-Cookie" not in answer.headers
+    permalink = client.get("/admin/threads/x?at=msg_1", headers=foreign).headers["Refresh"]
+    assert permalink == "0; url=/admin/threads/x?at=msg_1&#msg_1"
     client.get("/admin/threads/new")
     assert "Refresh" not in client.get("/admin/", headers=foreign).headers
 

@@ -212,11 +212,10 @@ def test_a_person_reads_a_thread(site: Server, visit: Visit, script: bool) -> No
     follow(page, "↓ Later messages")
     expect(page.get_by_role("article")).to_have_count(12)
     text = page.locator(".folded")
-    clamped = text.evaluate("text => text.clientHeight < text.scrollHeight")
+    assert until(lambda: text.evaluate("text => text.clientHeight < text.scrollHeight"))
     page.locator(".fold summary").click()
     expect(page.locator(".fold")).to_have_text("Show less", use_inner_text=True)
-    assert clamped
-    assert text.evaluate("text => text.clientHeight === text.scrollHeight")
+    assert until(lambda: text.evaluate("text => text.clientHeight === text.scrollHeight"))
     link = page.get_by_role("article").first.get_by_role("link", name="Link to this message")
     link.click()
     target = page.locator("article:target")
@@ -243,6 +242,32 @@ def test_a_person_writes_a_thread_and_adds_to_it(site: Server, visit: Visit, scr
     page.get_by_label("Text").fill("An answer")
     press(page, "Add message")
     expect(page.locator("article.assistant:target")).to_contain_text("An answer")
+
+
+def test_a_form_is_sent_once_by_a_double_click(site: Server, visit: Visit) -> None:
+    page = visit(site, f"/admin/threads/{make(site, 'hi')}")
+    click = "form => form.dispatchEvent(new SubmitEvent('submit', { cancelable: true }))"
+    form = page.locator("form", has=page.get_by_role("button", name="Add message"))
+    assert [form.evaluate(click), form.evaluate(click)] == [True, False]
+
+
+@with_and_without_script
+def test_back_ticks_no_thread_that_a_person_did_not(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    of = f"ticks {script}"
+    for number in range(3):
+        make(site, f"tick {number}", of=of)
+    page = visit(site, f"/admin/?metadata[of]={quote(of)}", script)
+    page.get_by_label("Select tick 1").check()
+    follow(page, "tick 2")
+    expect(page.get_by_role("heading", level=1)).to_have_text("tick 2")
+    make(site, "tick 3", of=of)
+    page.go_back()
+    expect(page.get_by_label("Select tick 1")).to_be_visible()
+    for number in range(4):
+        box = page.get_by_label(f"Select tick {number}")
+        assert number == 1 or box.count() == 0 or not box.is_checked()
 
 
 @with_and_without_script

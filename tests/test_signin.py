@@ -67,6 +67,28 @@ def test_what_is_no_page_answers_as_it_does_without_keys(
     assert client.get(path).status_code == status
 
 
+def test_a_form_from_before_the_sign_in_is_told_that_first(
+    client: FlaskClient, secret: str
+) -> None:
+    sign_in(client, secret)
+    old = {"csrf_token": token_of(client, "/admin/threads/new"), "content": "typed", "role": "user"}
+    client.delete_cookie(client.application.config["SESSION_COOKIE_NAME"], path="/admin/")
+    answer = client.post("/admin/threads", data=old)
+    assert answer.status_code == 401
+    assert "You are signed out" in answer.text
+    assert "typed" in answer.text
+    assert client.post("/admin/sign-out", data=old).location == "/admin/sign-in"
+
+
+def test_a_second_sign_in_page_can_be_sent_again(client: FlaskClient, secret: str) -> None:
+    old = token_of(client)
+    sign_in(client, secret)
+    answer = client.post("/admin/sign-in", data={"key": secret, "csrf_token": old})
+    assert answer.status_code == 400
+    assert "no longer valid" in answer.text
+    assert 'name="key"' in answer.text
+
+
 def test_nothing_is_written_without_a_sign_in(client: FlaskClient, secret: str) -> None:
     answer = client.post("/admin/example", data={"csrf_token": token_of(client)})
     assert answer.location == "/admin/sign-in"
