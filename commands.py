@@ -45,6 +45,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
         app = application.create_app(settings)
     except EnvValidationError as error:
         sys.exit(f"Wrong settings: {error}")
+    database.make_folder(app.config["SQLALCHEMY_DATABASE_URI"])
     flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
     for command in (export, import_, prune, keys_group, backup, doctor):
         app.cli.add_command(command)
@@ -212,7 +213,12 @@ def create_key(project: str, name: str, expires: int | None) -> None:
     if database.is_memory(current_app):
         raise click.ClickException(_NO_MEMORY)
     with _database():
-        click.echo(keys.create(project, name, expires and unix_now() + expires))
+        key = keys.create(project, name, expires and unix_now() + expires)
+        try:
+            click.echo(key)
+        except OSError:
+            keys.revoke(key)  # nobody has seen it
+            raise
 
 
 @keys_group.command("list")
@@ -241,24 +247,31 @@ def _day(second: int | None) -> str:
 
 @contextmanager
 def _database() -> Iterator[None]:
-    """Bring the schema up to date; turn a refusal of the store into one line and status 1."""
+    """Bring the schema up to date; turn what fails into one line and status 1."""
     try:
         prepare_database()
         yield
     except ApiError as error:
         raise click.ClickException(str(error.description)) from error
+    except BrokenPipeError:
+        raise  # whoever read has seen enough: click ends without a word
+    except database.FAILURES as error:
+        raise click.ClickException(f"This failed: {database.cause_of(error)}.") from error
+    except UnicodeEncodeError as error:
+        raise click.ClickException("Arguments must be UTF-8.") from error
 
 
 @contextmanager
 def _whole_file(path: str) -> Iterator[IO[bytes]]:
     """Yield a file that takes its name only when all of it is written; `-` is stdout."""
-    target = Path(path).resolve()
-    if path == "-" or (target.exists() and not target.is_file()):
+    given = Path(path)
+    if path == "-" or (given.exists() and not given.is_file()):
         with click.open_file(path, "wb") as stream:
             yield stream
+            stream.flush()
         return
     try:
-        with whole(target) as unfinished, unfinished.open("wb") as file:
+        with whole(given.resolve()) as unfinished, unfinished.open("wb") as file:
             yield file
     except OSError as error:
         raise click.FileError(path, error.strerror) from error

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError
@@ -15,6 +16,7 @@ MIN_SECRET_CHARACTERS = 32
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
 _NO_DEBUG = "Unset FLASK_DEBUG: debugging shows failures, and what is in them, to any caller."
 
@@ -37,7 +39,7 @@ def from_env() -> dict[str, Any]:
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
         "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "", validate=_origins) or ""),
         "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),
-        "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "")),
+        "TRUSTED_HOSTS": _words(env.str("TRUSTED_HOSTS", "", validate=_hosts) or ""),
         "SECRET_KEY": env.str("SECRET_KEY", None, validate=_secret),
     }
     env.seal()
@@ -80,14 +82,24 @@ def _origins(text: str) -> None:
             )
 
 
+def _hosts(text: str) -> None:
+    for host in _words(text):
+        if not _HOST.fullmatch(host):
+            raise ValidationError(f"Write {host} as a plain name or address: box.lan, 10.0.0.5.")
+
+
 def _secret(key: str | None) -> None:
     if key is not None and len(key) < MIN_SECRET_CHARACTERS:
         raise ValidationError(f"Give it at least {MIN_SECRET_CHARACTERS} random characters.")
 
 
 def _database_url(url: str) -> None:
-    if not re.fullmatch(r"memory|sqlite:////.+|postgresql\+psycopg://[^/]*/[^/?]+(\?.*)?", url):
-        raise ValidationError(
-            "Write it as sqlite:////absolute/path.db, postgresql+psycopg://user@host/name, "
-            "or memory."
-        )
+    try:
+        if re.fullmatch(r"memory|sqlite:////.+|postgresql\+psycopg://[^/]*/[^/?]+(\?.*)?", url):
+            _ = urlsplit(url).port  # ValueError for one that is no number
+            return
+    except ValueError:
+        pass
+    raise ValidationError(
+        "Write it as sqlite:////absolute/path.db, postgresql+psycopg://user@host/name, or memory."
+    )

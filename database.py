@@ -43,6 +43,8 @@ _NONE: dict[str, Any] = {}
 _COMPILED: dict[tuple[sa.Executable, sa.Dialect], tuple[str, dict[str, Any]]] = {}
 _MOST_COMPILED = 1_000
 _MEMORY_PREFIX = "threads-memory-"
+FAILURES = (sa.exc.DBAPIError, sqlite.Error, OSError)
+"""What a database raises before there is an app that answers."""
 
 
 class Connection:
@@ -139,6 +141,11 @@ def _row_type(names: tuple[str, ...]) -> Any:
     return namedtuple("Row", names, rename=True)
 
 
+def cause_of(error: BaseException) -> str:
+    """Return the first line of what one of FAILURES says."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
 def is_postgres(url: str) -> bool:
     """Tell whether a URL names a PostgreSQL database."""
     return url.startswith("postgresql")
@@ -176,6 +183,15 @@ def prepare(settings: dict[str, Any]) -> dict[str, Any]:
         "SQLALCHEMY_ENGINE_OPTIONS": options,
         "SECRET_KEY": secret,
     }
+
+
+def make_folder(url: str) -> None:
+    """Make the folder of a database file, at a start: a worker whose folder is gone answers 503.
+
+    Raises SystemExit with one line.
+    """
+    if url.startswith("sqlite:"):
+        sqlite.make_folder(url)
 
 
 def init_app(app: Flask) -> None:
@@ -297,22 +313,21 @@ def refuse_old_schema(app: Flask) -> None:
     Status 4 is gunicorn's APP_LOAD_ERROR, which ends the server: any other SystemExit is restarted
     for ever. A database that is away stops no worker: each answers 503 until it is back.
     """
-    url = app.config["SQLALCHEMY_DATABASE_URI"]
-    path = None if is_postgres(url) else file_of(url)
+    url, engine = app.config["SQLALCHEMY_DATABASE_URI"], app.extensions["database"]
     try:
         found = _module_of(url).look_up(url, "SELECT version_num FROM alembic_version")
     except SystemExit as error:
         log.error(error.code)
-        return
-    if path and not path.exists():
-        log.error("The database %s is missing.", path)
+    else:
+        if is_postgres(url) or os.path.exists(file_of(url)):
+            return _refuse_schema(found)
+        log.error("The database %s is missing.", file_of(url))
+    if isinstance(engine, sqlite.SQLite):
+        engine.await_file()
 
-        @sa.event.listens_for(app.extensions["database"].pool, "do_connect")
-        def refuse_to_make_it_anew(*_: Any) -> None:
-            if not path.exists():
-                raise unavailable()
 
-    elif found != SCHEMA_REVISION:
+def _refuse_schema(found: str | None) -> None:
+    if found != SCHEMA_REVISION:
         log.error("The database has schema %s, not %s: start anew.", found, SCHEMA_REVISION)
         raise SystemExit(4)
 

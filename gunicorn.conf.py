@@ -11,6 +11,8 @@ import socket
 import struct
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from environs import EnvValidationError
@@ -52,18 +54,27 @@ if _may_try_early(_where[0]):
     _try_port(_settings["BIND"], _where)
 
 # Slow imports: a port in use is refused before them.
-import sqlalchemy as sa  # noqa: E402
-
 import database  # noqa: E402
-import sqlite  # noqa: E402
 from errors import ApiError  # noqa: E402
 from logs import CONFIG  # noqa: E402
 
-_keyed = _settings["DATABASE_URL"] != "memory" and database.has_keys(_settings["DATABASE_URL"])
+
+def _has_keys() -> bool:
+    """Tell whether a key was ever made; at a reload a database may be away, and workers say so."""
+    try:
+        return database.has_keys(_settings["DATABASE_URL"])
+    except SystemExit:
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            return True
+        raise
+
+
+_keyed = _settings["DATABASE_URL"] != "memory" and _has_keys()
 if _settings["WORKERS"] is None:
     _settings["WORKERS"] = 2 if _keyed and _settings["MOCK"] != "on" else 1
 _READ_SECONDS, _SEND_SECONDS = 5, 30
 _LINGER_SECONDS = 0.1
+_COUNTS_BYTES = 1 << 20
 _SYSTEMD_SOCKET = 3
 _REFUSED = 3
 _PR_SET_PDEATHSIG = 1
@@ -100,10 +111,12 @@ def on_starting(server: Any) -> None:
     os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
     _read_settings()
     _check_addresses(server.cfg)
-    prepared = database.prepare(_settings)["SQLALCHEMY_DATABASE_URI"]
-    os.environ["THREADS_DATABASE_URL"] = prepared
+    database.make_folder(_settings["DATABASE_URL"])
+    prepared = database.prepare(_settings)
+    url = os.environ["THREADS_DATABASE_URL"] = prepared["SQLALCHEMY_DATABASE_URI"]
+    os.environ["THREADS_SECRET_KEY"] = prepared["SECRET_KEY"]
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(database.private_folder())
-    if _settings["SEED"] or not database.is_current(prepared):
+    if _settings["SEED"] or not database.is_current(url):
         _prepare_in_child()
     importlib.import_module("app")  # once, not in each worker; metrics.py wants the folder before
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
@@ -119,8 +132,9 @@ def when_ready(server: Any) -> None:
         ):
             listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
     url = f"http://{_name_of(listeners[0])}/v1"
-    print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
-    print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log on a full disk keeps nobody from being served
+        print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
+        print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
 
 
 def _name_of(listener: socket.socket) -> str:
@@ -141,7 +155,15 @@ def nworkers_changed(server: Any, new: int, old: int | None) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema."""
     database.refuse_old_schema(worker.wsgi)
+    _reserve_counts()
     gc.freeze()
+
+
+def _reserve_counts() -> None:
+    """Give the file of this worker's counts its room: it is memory, and none left is a SIGBUS."""
+    path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"histogram_{os.getpid()}.db"
+    with suppress(OSError), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _COUNTS_BYTES)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
@@ -186,9 +208,9 @@ def _prepare_in_child() -> None:
         except (ApiError, SystemExit) as error:
             print(getattr(error, "description", error), file=sys.stderr)
             status = _REFUSED
-        except (sa.exc.DBAPIError, sqlite.Error, OSError) as error:
-            cause = str(getattr(error, "orig", error)).partition("\n")[0]
-            print(f"The database could not be prepared: {cause}.", file=sys.stderr)
+        except database.FAILURES as error:
+            told = f"The database could not be prepared: {database.cause_of(error)}."
+            print(told, file=sys.stderr)
             status = _REFUSED
         except Exception:
             traceback.print_exc()

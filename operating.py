@@ -40,8 +40,11 @@ def backup(file: Path, force: bool) -> None:
     source = _path()
     if not source.exists():
         raise click.ClickException(f"There is no database at {source}.")
-    if file.resolve() in {Path(f"{source}{suffix}").resolve() for suffix in _COMPANIONS}:
+    own = {Path(f"{each}{suffix}") for each in (source, source.resolve()) for suffix in _COMPANIONS}
+    if file.resolve() in {each.resolve() for each in own}:
         raise click.ClickException(f"{file} belongs to the database itself.")
+    if file.exists() and not file.is_file():
+        raise click.ClickException(f"{file} is no regular file.")
     if file.exists() and not force:
         raise click.ClickException(f"{file} exists; --force replaces it.")
     _refuse_beside_a_log(file)
@@ -109,7 +112,8 @@ def _findings(path: Path) -> Iterator[Finding]:
         else:  # a connection would write into it
             yield "fail", "database", f"{path} is empty; a start makes the tables"
     except ApiError as error:
-        yield "fail", "database", str(getattr(error.__cause__, "orig", error.description))
+        cause = error.__cause__ and database.cause_of(error.__cause__)
+        yield "fail", "database", str(cause or error.description)
     except OSError as error:
         yield "fail", "files", str(error)
 

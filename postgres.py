@@ -73,8 +73,16 @@ def prepare(url: str, threads: int) -> dict[str, Any]:
         "pool_timeout": _POOL_SECONDS,
         "pool_use_lifo": True,
         "pool_pre_ping": True,
-        "connect_args": _CONNECT,
+        "connect_args": _connecting(url),
     }
+
+
+def _connecting(url: str) -> dict[str, Any]:
+    """Return a connection's parameters: ours, unless the URL says otherwise; options add up."""
+    given = {name: value for name, value in sa.make_url(url).query.items() if name in _CONNECT}
+    if "options" in given:
+        given["options"] = f"{_CONNECT['options']} {given['options']}"
+    return _CONNECT | given
 
 
 class PostgreSQL:
@@ -120,6 +128,8 @@ class PostgreSQL:
             connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+            if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
+                raise SystemExit("The database needs the encoding UTF8.")
             yield connection
 
     @contextmanager
@@ -157,11 +167,12 @@ def look_up(url: str, query: str) -> Any:
     Raises SystemExit with one line when the server does not answer.
     """
     try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_CONNECT)
+        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_connecting(url))
         with engine.connect() as connection:
             return connection.exec_driver_sql(query).scalar()
     except sa.exc.DBAPIError as error:
         if _name_of(error.orig) == _NO_TABLE:
             return None
         cause = str(error.orig).strip().partition("\n")[0]
-        sys.exit(f"The database {sa.make_url(url)!r} cannot be read: {cause}")
+        shown = sa.make_url(url).set(query={})  # there may be a password in it, too
+        sys.exit(f"The database {shown!r} cannot be read: {cause}")

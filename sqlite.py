@@ -93,10 +93,13 @@ _INDEX_NEWEST = """
 
 
 def prepare(url: str, threads: int) -> dict[str, Any]:
-    """Return what the engine needs, and make the folder ready; each thread has a connection.
+    """Return what the engine needs: each thread keeps a connection, which the pool only opens."""
+    options = {"pool_size": 0, "pool_reset_on_return": None}
+    return {"module": dbapi, "paramstyle": "named", **options}
 
-    Raises SystemExit with one line when the folder cannot hold a database.
-    """
+
+def make_folder(url: str) -> None:
+    """Make the default database's folder. Raises SystemExit for one that can hold no database."""
     os.umask(0o077)
     folder = file_of(url).parent
     if url == config.DEFAULT_DATABASE_URL:
@@ -104,7 +107,6 @@ def prepare(url: str, threads: int) -> dict[str, Any]:
             folder.mkdir(mode=0o700, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         sys.exit(f"The database folder {folder} is missing or cannot be written.")
-    return {"module": dbapi, "paramstyle": "named", "pool_size": 0}
 
 
 class SQLite:
@@ -132,6 +134,11 @@ class SQLite:
         sa.event.listen(pool, "close_detached", self._closed)
         if not has_wal_fix(dbapi.sqlite_version_info):
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
+
+    def await_file(self) -> None:
+        """Work on whatever file there will be, and make none."""
+        self._opened = None
+        sa.event.listen(self.pool, "do_connect", lambda *_: self._refuse_no_file())
 
     def take(self) -> Any:
         """Return a connection: the one that this thread keeps, unless it is in use already.
@@ -270,6 +277,10 @@ class SQLite:
         return self._opened in (None, _identity(self.path)) and (
             self._opened_log in (None, _identity(self._log))
         )
+
+    def _refuse_no_file(self) -> None:
+        if not os.path.exists(self.path):  # Path.exists raises for the folder of another user
+            raise unavailable()
 
     def _refuse_another_file(self) -> None:
         if not self._is_same_file():
@@ -415,29 +426,32 @@ def secret_beside(database: Path) -> str:
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(handle)
             with suppress(FileExistsError):
                 os.link(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-    return path.read_text()
+    secret = path.read_text()
+    if len(secret) < config.MIN_SECRET_CHARACTERS:
+        sys.exit(f"{path} is damaged. Delete it: everybody signs in to the browse page anew.")
+    return secret
 
 
 def look_up(url: str, query: str) -> Any:
     """Return one value of a database that no engine holds, or None where it has no such table."""
     path = file_of(url)
-    if not path.exists():
+    if not os.path.exists(path):
         return None
-    connection = dbapi.connect(f"{path.as_uri()}?mode=rw", uri=True)
     try:
-        row = connection.execute(query).fetchone()
+        with closing(dbapi.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+            row = connection.execute(query).fetchone()
         return row[0] if row else None
     except dbapi.DatabaseError as error:
         if "no such table" in str(error):
             return None
         cause = error if free_bytes(path) else "its disk is full"
         sys.exit(f"The database {path} cannot be read: {cause}.")
-    finally:
-        connection.close()
 
 
 def _prepare(raw: Any, durability: str) -> None:

@@ -18,6 +18,7 @@ from routes.admin import CSRF, FORMS, NO_LONGER_VALID, Answer, bp, own_address, 
 
 SESSION_LIFE = timedelta(hours=12)
 FREE_TRIES = 5
+_ADDRESS_CHARACTERS = 64  # what a proxy says may be anything
 FORGOTTEN_SECONDS = 3_600
 _LONGEST_WAIT_SECONDS = 300
 _OWN_PAGE = re.compile(r"/admin/(?!.*//)[!-\[\]-~]*")
@@ -69,7 +70,7 @@ def sign_in() -> str:
 
 @bp.post("/sign-in")
 def check_key() -> Response | tuple[str, int]:
-    address = request.remote_addr or ""
+    address = (request.remote_addr or "")[:_ADDRESS_CHARACTERS]
     if wait := _seconds_to_wait(address):
         refusal = f"Too many wrong keys. Try again in {wait} seconds."
         return render_template("sign_in.html", refusal=refusal), 429

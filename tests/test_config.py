@@ -53,6 +53,7 @@ GOOD = [
     ("CORS_ORIGINS", "", []),
     ("TRUSTED_HOSTS", "box.lan,192.168.1.5", ["box.lan", "192.168.1.5"]),
     ("TRUSTED_HOSTS", "box.lan,", ["box.lan"]),
+    ("TRUSTED_HOSTS", "box.lan:8000 [fe80::1] fe80::1", ["box.lan:8000", "[fe80::1]", "fe80::1"]),
     ("TRUSTED_HOSTS", "", []),
     ("SECRET_KEY", "s" * 32, "s" * 32),
 ]
@@ -66,6 +67,8 @@ BAD = {
         "sqlite:///:memory:",
         "postgresql://localhost/threads",
         "mysql://localhost/threads",
+        "postgresql+psycopg://host:abc/threads",
+        "postgresql+psycopg://user@[::1/threads",
         "Memory",
     ],
     "BIND": [
@@ -84,6 +87,7 @@ BAD = {
     "WORKER_THREADS": ["", "0", "-1", "65", "four", "4.0"],
     "DURABILITY": ["", "off", "FULL", "extra"],
     "MAX_BODY_BYTES": ["", "0", "1023", "1073741825", "16MB", "-1"],
+    "TRUSTED_HOSTS": ["*", "*.lan", "http://box.lan/", "box.lan/"],
     "CORS_ORIGINS": [
         "*",
         "a.example",

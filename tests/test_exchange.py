@@ -236,6 +236,7 @@ def _with(**changed: Any) -> dict[str, Any]:
         ({}, "Missing required parameter: 'thread'."),
         ({"thread": line(2)["thread"]}, "Missing required parameter: 'messages'."),
         (line(2, object="conversation"), "Invalid value: 'conversation'."),
+        (_with(run_id="r" * 65), "Invalid 'messages[0].run_id': string too long."),
         (line(2, id="conv_2"), "Invalid 'thread.id': 'conv_2'. Expected an ID that begins with"),
         (line(2, id="thread_/"), "Invalid 'thread.id': ids hold letters, digits, '_' and '-'"),
         (line(2, id="thread_" + "x" * 64), "Invalid 'thread.id': string too long."),
@@ -477,6 +478,47 @@ def test_failed_export_leaves_the_old_file_and_no_other(
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [
         ("threads.jsonl", "old")
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("export > /dev/full", "No space left on device"),
+        ("export --output /dev/full", "No space left on device"),
+        ("export --output ''", "No such file or directory"),
+        ("export --output $(printf %0300d 1)", "File name too long"),
+        ("export --q $'\\xff'", "Arguments must be UTF-8."),
+        ("keys create default > /dev/full", "No space left on device"),
+    ],
+)
+def test_a_command_that_fails_says_why_in_one_line(
+    client: FlaskClient, database_url: str, command: str, told: str
+) -> None:
+    client.post("/v1/threads")
+    failed = in_a_shell(command, database_url)
+    assert failed.returncode == 1
+    assert told in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_key_that_nobody_saw_is_revoked(database_url: str) -> None:
+    assert in_a_shell("keys create default > /dev/full", database_url).returncode == 1
+    assert "revoked 2" in in_a_shell("keys list", database_url).stdout
+
+
+def test_an_export_goes_to_a_pipe_by_its_name(client: FlaskClient, database_url: str) -> None:
+    thread = client.post("/v1/threads").json["id"]
+    assert thread in in_a_shell("export --output /dev/stdout | cat", database_url).stdout
+
+
+def in_a_shell(command: str, database_url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", " ".join([*map(str, command_line()), command])],
+        cwd=ROOT,
+        env=environment(database_url),
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_thread_deleted_during_an_export_is_left_out(app: Flask, client: FlaskClient) -> None:

@@ -400,9 +400,42 @@ def test_without_psycopg_the_start_says_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_a_server_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path) -> None:
-    url = "postgresql+psycopg://user:password@127.0.0.1:1/name"
+    url = "postgresql+psycopg://user:password@127.0.0.1:1/name?sslpassword=password"
     [line] = refusal(tmp_path / "log", DATABASE_URL=url)
     assert line.startswith("The database postgresql+psycopg://user:***@127.0.0.1:1/name cannot")
+
+
+def test_parameters_of_the_url_are_kept_beside_our_own(cluster: clusters.Cluster) -> None:
+    url = cluster.new()
+    given = f"{url}?options=-csearch_path%3Dapp&connect_timeout=9"
+    show = "SELECT current_setting('search_path') || ' ' || current_setting('jit')"
+    assert postgres.look_up(given, show) == "app off"
+    assert postgres.prepare(given, 1)["connect_args"]["connect_timeout"] == "9"
+    cluster.give_back(url)
+
+
+def test_a_reload_without_the_database_ends_no_server(tmp_path: Path) -> None:
+    with (
+        clusters.cluster() as mortal,
+        serving(tmp_path / "log", DATABASE_URL=mortal.template()) as server,
+    ):
+        assert server.call("GET", "/healthz").status == 200
+        before = server.workers()
+        mortal.stop()
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: bool(server.workers()) and server.workers().isdisjoint(before))
+        assert server.call("GET", "/healthz").status == 200
+        assert server.call("GET", "/readyz").status == 503
+        mortal.start()
+        assert until(lambda: server.call("POST", "/v1/threads").status == 200)
+
+
+def test_a_database_of_another_encoding_is_refused(
+    cluster: clusters.Cluster, tmp_path: Path
+) -> None:
+    cluster.command("CREATE DATABASE latin ENCODING LATIN1 LOCALE 'C' TEMPLATE template0")
+    lines = refusal(tmp_path / "log", DATABASE_URL=cluster.url("latin"))
+    assert lines == ["The database needs the encoding UTF8."]
 
 
 def test_restarts_under_load_lose_no_acknowledged_write(tmp_path: Path) -> None:

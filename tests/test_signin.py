@@ -182,6 +182,12 @@ def test_snippets_take_the_key_from_the_environment(client: FlaskClient, secret:
     assert "limit=100&amp;order=asc" in thread
 
 
+def test_an_address_of_any_length_may_fail(app: Flask, client: FlaskClient, secret: str) -> None:
+    form = {"key": "wrong", "csrf_token": token_of(client)}
+    far = {"REMOTE_ADDR": "1" * 6_000}
+    assert client.post("/admin/sign-in", data=form, environ_base=far).status_code == 401
+
+
 def test_a_cookie_holds_no_key(client: FlaskClient, secret: str) -> None:
     assert secret not in sign_in(client, secret).headers["Set-Cookie"]
 

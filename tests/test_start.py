@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -173,6 +174,64 @@ def test_a_folder_that_cannot_hold_a_database_is_refused_with_one_line(
     (tmp_path / "file").touch()
     lines = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path / folder / 'threads.db'}")
     assert lines == [f"The database folder {tmp_path / folder} is missing or cannot be written."]
+
+
+@pytest.mark.sqlite_only("the database is a file")
+def test_what_is_no_database_is_refused_with_one_line(tmp_path: Path) -> None:
+    [line] = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path}")
+    assert line == f"The database {tmp_path} cannot be read: unable to open database file."
+
+
+@pytest.mark.sqlite_only("the secret lies beside the database file")
+def test_a_secret_that_is_cut_short_is_refused_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "threads.db-secret").touch()
+    url = f"sqlite:///{tmp_path / 'threads.db'}"
+    command = ["env", "-u", "THREADS_SECRET_KEY", *GUNICORN]
+    [line] = refusal(tmp_path / "log", command, DATABASE_URL=url)
+    assert line.startswith(f"{tmp_path / 'threads.db-secret'} is damaged.")
+
+
+@pytest.mark.sqlite_only("test_postgres.py stops the server")
+@pytest.mark.parametrize("lost", ["folder", "file"])
+def test_a_reload_without_the_database_ends_no_server(
+    serve: Callable[..., Any], tmp_path: Path, lost: str
+) -> None:
+    """Its workers answer, and find the database when that is back."""
+    home = tmp_path / "home"
+    home.mkdir()
+    database_file, away = home / "threads.db", tmp_path / "away"
+    with serve(DATABASE_URL=f"sqlite:///{database_file}") as server:
+        assert server.call("GET", "/healthz").status == 200
+        before = server.workers()
+        gone = home if lost == "folder" else database_file
+        gone.rename(away)
+        if lost == "file":
+            database_file.write_text("no database")
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: bool(server.workers()) and server.workers().isdisjoint(before))
+        assert server.call("GET", "/healthz").status == 200
+        assert server.call("GET", "/readyz").status == 503
+        away.replace(gone)
+        assert until(lambda: server.call("POST", "/v1/threads").status == 200)
+
+
+@pytest.mark.sqlite_only("the pool of SQLite keeps nothing")
+def test_a_server_that_stops_after_many_threads_logs_no_error(serve: Callable[..., Any]) -> None:
+    with serve(WORKER_THREADS=8) as server:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: server.call("GET", "/admin/"), range(32)))
+        assert {answer.status for answer in answers} == {200}
+        server.stop()
+        assert '"level":"error"' not in server.log.read_text()
+
+
+def test_the_counts_of_a_worker_have_their_room(serve: Callable[..., Any]) -> None:
+    """They are a file in memory: without room for a new page of it a worker would die."""
+    with serve() as server:
+        assert server.call("GET", "/healthz").status == 200
+        [worker] = server.workers()
+        [counts] = Path("/dev/shm").glob(f"threads-memory-*/histogram_{worker}.db")
+        assert counts.stat().st_blocks * 512 >= 1 << 20
 
 
 def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:

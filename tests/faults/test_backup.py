@@ -228,6 +228,21 @@ def test_the_doctor_names_what_is_broken(
     assert findings(result.stdout)[name] == "fail", result.stdout
 
 
+def test_the_doctor_shows_the_cause_where_it_can_ask_no_more(
+    app: Flask, flask: Commands, database_url: str
+) -> None:
+    harm_outside(database_url, "DROP TABLE api_keys")
+    result = flask("doctor", status=1)
+    assert "no such table: api_keys" in result.stdout.splitlines()[-1]
+
+
+def test_a_backup_replaces_no_pipe(app: Flask, flask: Commands, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = flask("backup", str(tmp_path / "pipe"), "--force", status=1)
+    assert f"{tmp_path / 'pipe'} is no regular file." in result.stdout + result.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def harm_outside(url: str, script: str) -> None:
     """Run SQL in a process of its own, as an operator's mistake would."""
     program = (
