@@ -92,6 +92,13 @@ _INDEX_NEWEST = """
 """
 
 
+_TOKENIZER = """
+    SELECT rtrim(substr(sql, instr(sql, ', tokenize=')), ')') FROM sqlite_master
+    WHERE name = 'message_text' AND sql LIKE '%, tokenize=%'
+"""
+"""How message_text tells words apart (migration 0006): newest_text does it the same way."""
+
+
 def prepare(url: str, threads: int) -> dict[str, Any]:
     """Return what the engine needs: each thread keeps a connection, which the pool only opens."""
     options = {"pool_size": 0, "pool_reset_on_return": None}
@@ -468,4 +475,7 @@ def _prepare(raw: Any, durability: str) -> None:
         "trusted_schema=OFF",
     ):
         raw.execute(f"PRAGMA {pragma}")
-    raw.execute("CREATE VIRTUAL TABLE temp.newest_text USING fts5(text, thread_seq UNINDEXED)")
+    [indexed] = raw.execute(_TOKENIZER).fetchone() or [""]
+    raw.execute(
+        f"CREATE VIRTUAL TABLE temp.newest_text USING fts5(text, thread_seq UNINDEXED{indexed})"
+    )

@@ -416,6 +416,27 @@ def test_search_finds_a_thread_behind_a_thousand_matches_of_another(
     assert ids(client, "/v1/threads", q="castle") == [one, many, texts[1], texts[0]]
 
 
+@pytest.mark.parametrize("filling", [0, INDEXED_TOGETHER], ids=["newest", "indexed"])
+@pytest.mark.parametrize(
+    ("text", "q"),
+    [
+        ("Thanks🙂", "thanks"),
+        ("🤖robot🦾arm", "robot arm"),
+        ("100₽", "100"),
+        ("👍🏽good", "good"),
+        ("love❤️it", "it"),
+        ("tiếng Việt", "TIENG viet"),
+        ("\u2066aside\u2069", "aside"),
+    ],
+)
+def test_a_sign_ends_a_word_and_an_accent_is_none(
+    client: FlaskClient, text: str, q: str, filling: int
+) -> None:
+    messages = [{"role": "user", "content": each} for each in [text, *["filling"] * filling]]
+    thread = client.post("/v1/threads", json={"messages": messages}).json["id"]
+    assert ids(client, "/v1/threads", q=q) == [thread]
+
+
 def test_search_reads_text_parts_only(client: FlaskClient) -> None:
     parts = [
         {"type": "text", "text": "first"},
