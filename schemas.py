@@ -647,7 +647,7 @@ class MessageObject(Body):
     id = ObjectId("msg", required=True)
     object = Choice("thread.message", required=True)
     created_at = Whole(0, MAX_SECONDS, required=True)
-    assistant_id = Text(maximum=MAX_ID_CHARACTERS, required=True, allow_none=True)
+    assistant_id = Text(required=True, allow_none=True)
     thread_id = ObjectId("thread", required=True)
     run_id = Text(maximum=MAX_ID_CHARACTERS, required=True, allow_none=True)
     status = Choice("in_progress", "incomplete", "completed", required=True)
