@@ -329,6 +329,7 @@ def test_the_first_reset_keeps_nothing_that_is_written_meanwhile(live: Server) -
     assert json.loads(live.call("GET", "/v1/threads").body)["data"] == []
 
 
+@COPIES
 def test_reset_forgets_idempotency_keys(mocked: FlaskClient) -> None:
     def created() -> str:
         headers = {"Idempotency-Key": "k"}
