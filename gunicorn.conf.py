@@ -43,11 +43,11 @@ def _may_try_early(host: str) -> bool:
 
     At a reload, when the slow imports are done, the port is our own.
     """
-    is_reload = "database" in sys.modules
     is_overruled = len(sys.argv) > 1 or {"GUNICORN_CMD_ARGS", "LISTEN_PID"} & os.environ.keys()
-    return is_loopback(host) and not (is_reload or is_overruled)
+    return is_loopback(host) and not (_is_reload or is_overruled)
 
 
+_is_reload = "database" in sys.modules
 _settings = _read_settings()
 _where = address(_settings["BIND"])
 if _may_try_early(_where[0]):
@@ -64,7 +64,7 @@ def _has_keys() -> bool:
     try:
         return database.has_keys(_settings["DATABASE_URL"])
     except SystemExit:
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _is_reload:
             return True
         raise
 
