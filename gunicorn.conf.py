@@ -161,6 +161,8 @@ def post_worker_init(worker: Any) -> None:
 
 def _reserve_counts() -> None:
     """Give the file of this worker's counts its room: it is memory, and none left is a SIGBUS."""
+    if sys.platform != "linux":
+        return
     path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"histogram_{os.getpid()}.db"
     with suppress(OSError), path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, _COUNTS_BYTES)

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from socket import SHUT_RDWR
+from socket import MSG_PEEK, SHUT_RDWR
 from threading import Event, Lock
 from typing import Any
 
@@ -389,8 +389,11 @@ def _client_is_gone() -> bool:
     connection, look = request.environ.get("gunicorn.socket"), select.poll()
     if connection is None:
         return False
-    look.register(connection, select.POLLRDHUP)
-    return bool(look.poll(0))
+    look.register(connection, select.POLLIN)
+    try:
+        return bool(look.poll(0)) and connection.recv(1, MSG_PEEK) == b""
+    except OSError:
+        return True
 
 
 def _drop_connection() -> None:
