@@ -1,1 +1,1 @@
-FLASK_APP=commands
+FLASK_APP=cli

@@ -1,8 +1,5 @@
-"""The tables, once; ids; the clock."""
+"""The tables."""
 
-import os
-import time
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +7,10 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_PROJECT = "default"
-SCHEMA_REVISION = "0006"
+HIDDEN_PROJECT = ""
+"""The project of threads that are being copied or deleted: no key opens it, no list shows it."""
+SCHEMA_REVISION = "0007"
 """The newest revision in migrations/; compared with the database at each start."""
-
-_ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_TO_ID_CHARACTER = bytes(_ID_CHARACTERS[byte % 62] for byte in range(256))
 
 
 class Base(DeclarativeBase):
@@ -156,29 +152,3 @@ class FailedSignIn(Base):
     last_at: Mapped[int]
 
     __table_args__ = ({"sqlite_strict": True},)
-
-
-class Sources:
-    """Where time and randomness come from; the mock controls may fix either."""
-
-    def __init__(self) -> None:
-        self.now: Callable[[], float] = time.time
-        self.random: Callable[[int], bytes] = os.urandom
-
-
-sources = Sources()
-
-
-def unix_now() -> int:
-    """Return the time in whole seconds, as `created_at` has it."""
-    return int(sources.now())
-
-
-def new_id(prefix: str) -> str:
-    """Return `prefix_` and 24 random characters of [A-Za-z0-9], as recorded ids have."""
-    return f"{prefix}_{sources.random(24).translate(_TO_ID_CHARACTER).decode()}"
-
-
-def new_vector_store_id() -> str:
-    """Return `vs_` and 32 hexadecimal digits, as recorded ids have."""
-    return f"vs_{sources.random(16).hex()}"

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlite
 from benchmarks import contenders, data, floor, report
 from benchmarks.contenders import Running
 from benchmarks.load import (
@@ -31,6 +30,7 @@ from benchmarks.load import (
     memory_mb,
 )
 from config import ROOT
+from database import sqlite
 from tests import clusters
 
 TEXT = "Hello, how are you? I would like to know what the weather will be tomorrow in my town."

@@ -15,8 +15,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app import create_app
 from benchmarks import data
 from config import ROOT
+from routes import openapi
 from tests import clusters
 
 _GUNICORN = [sys.executable, "-m", "gunicorn"]
@@ -117,7 +119,7 @@ def prism(folder: Path) -> Iterator[Running]:
     _npm_install(folder, "@stoplight/prism-cli@5")
     sys.path.insert(0, str(ROOT))
     document = folder / "openapi.json"
-    document.write_bytes(__import__("openapi").document())
+    document.write_bytes(openapi.document(create_app({"DATABASE_URL": "memory"})))
     address = ("127.0.0.1", free_port())
     program = folder / "node_modules/.bin/prism"
     command = [str(program), "mock", "-p", str(address[1]), "-h", address[0], str(document)]

@@ -1,14 +1,16 @@
 """Makes a database of any size: threads a minute apart, ten messages each, on a file."""
 
 import sys
+from functools import partial
 
 import sqlalchemy as sa
 from flask import current_app
 
-import commands
+import cli
 import database
-from models import DEFAULT_PROJECT, Message, Thread, db
-from wire import to_json
+from database import Connection, startup, transactions
+from models import DEFAULT_PROJECT, Message, Thread
+from store.objects import to_json
 
 MESSAGES = 10
 FULL_MESSAGES = 100
@@ -23,30 +25,30 @@ def fill(url: str, threads: int) -> None:
 
     Beside them stands `thread_full`, of FULL_MESSAGES messages.
     """
-    app = commands.create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
+    app = cli.create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
     with app.app_context():
-        commands.prepare_database()
+        cli.prepare_database()
         for start in range(0, threads, _BATCH):
             batch = range(start, min(start + _BATCH, threads))
-            with database.write() as connection:
-                connection.change_many(sa.insert(Thread), [_thread(number) for number in batch])
-                messages = [_message(number, turn) for number in batch for turn in range(MESSAGES)]
-                connection.change_many(sa.insert(Message), messages)
+            database.write(partial(_insert, batch=batch))
             print(f"\r{batch[-1] + 1:,} of {threads:,} threads", end="", file=sys.stderr)
-        _add_full(threads)
-        db.engine.dispose()
+        database.write(lambda connection: _insert_full(connection, threads))
+    startup.close(app)
     print(file=sys.stderr)
 
 
-def _add_full(number: int) -> None:
-    full = {**_thread(number), "id": "thread_full"}
-    with database.write() as connection:
-        connection.change_many(sa.insert(Thread), [full])
-        connection.change_many(
-            sa.insert(Message), [_message(number, turn) for turn in range(FULL_MESSAGES)]
-        )
-        if database.is_postgres(current_app.config["SQLALCHEMY_DATABASE_URI"]):
-            connection.rows(f"SELECT setval('threads_seq_seq', {number + 1})")
+def _insert(connection: Connection, batch: range) -> None:
+    connection.change_many(sa.insert(Thread), [_thread(number) for number in batch])
+    messages = [_message(number, turn) for number in batch for turn in range(MESSAGES)]
+    connection.change_many(sa.insert(Message), messages)
+
+
+def _insert_full(connection: Connection, number: int) -> None:
+    connection.change_many(sa.insert(Thread), [{**_thread(number), "id": "thread_full"}])
+    messages = [_message(number, turn) for turn in range(FULL_MESSAGES)]
+    connection.change_many(sa.insert(Message), messages)
+    if transactions.is_postgres(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+        connection.rows(f"SELECT setval('threads_seq_seq', {number + 1})")
 
 
 def _thread(number: int) -> dict[str, object]:

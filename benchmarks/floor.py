@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-import sqlite
 from benchmarks import data
+from database import sqlite
 
 _PRAGMAS = ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _READ = "SELECT id, created_at, metadata, tool_resources FROM threads WHERE project = ? AND id = ?"

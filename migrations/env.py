@@ -2,12 +2,12 @@
 
 from alembic import context
 
-import database
+from database import current
 from models import Base
 
 
 def run() -> None:
-    with database.current().upgrading() as connection:
+    with current().upgrading() as connection:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,

@@ -3,13 +3,22 @@
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Blueprint, Response, redirect, render_template, send_from_directory, url_for
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    redirect,
+    render_template,
+    send_from_directory,
+    url_for,
+)
 from werkzeug.wrappers import Response as Redirect
 
 import database
-import metrics
-import openapi
-from wire import answer
+from routes import openapi
+from web import metrics
+from web.operations import operation
+from web.responses import answer
 
 bp = Blueprint("service", __name__)
 _ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -25,12 +34,14 @@ def home() -> Redirect:
 
 
 @bp.get("/healthz")
+@operation("isAlive", "Answer while the process lives")
 def healthz() -> Response:
     """Answer while the process lives: no key, no database."""
     return answer({"status": "ok"})
 
 
 @bp.get("/readyz")
+@operation("isReady", "Tell whether requests can be served")
 def readyz() -> Response:
     """Answer 200 when requests can be served, else 503 with what is wrong."""
     checks = database.health()
@@ -46,7 +57,7 @@ def prometheus() -> Response:
 
 @bp.get("/openapi.json")
 def document() -> Response:
-    return Response(openapi.document(), content_type="application/json")
+    return Response(openapi.document(current_app), content_type="application/json")
 
 
 @bp.get("/docs")

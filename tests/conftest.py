@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import clusters
 import pytest
-import sqlalchemy as sa
 import werkzeug.routing
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from openai import OpenAI
 
-import commands
+import cli
 import database
-import keys
 from app import App, create_app
 from config import ROOT
+from database import startup
 from models import db
+from store import api_keys
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -50,7 +50,7 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 SECRET = re.compile(
-    rf"{keys.PREFIX}\w{{20}}|bearer\s|cookie\s*[:=]|session=|csrf_token|\"(content|role|metadata)\":",
+    rf"{api_keys.PREFIX}\w{{20}}|bearer\s|cookie\s*[:=]|session=|csrf_token|\"(content|role|metadata)\":",
     re.IGNORECASE,
 )
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
@@ -78,8 +78,8 @@ def cluster() -> Iterator[clusters.Cluster]:
         assert "CI" not in os.environ, "CI must not skip PostgreSQL"
         pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
     with clusters.cluster() as running:
-        with commands.create_app(postgres_settings(running.template())).app_context():
-            commands.prepare_database()
+        with cli.create_app(postgres_settings(running.template())).app_context():
+            cli.prepare_database()
             db.engine.dispose()
         yield running
 
@@ -118,8 +118,8 @@ CLUSTER: list[clusters.Cluster] = []
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that `flask db upgrade` made, once per run; tests copy it."""
     path = tmp_path_factory.mktemp("migrated") / "threads.db"
-    with commands.create_app({"DATABASE_URL": f"sqlite:///{path}"}).app_context():
-        commands.prepare_database()
+    with cli.create_app({"DATABASE_URL": f"sqlite:///{path}"}).app_context():
+        cli.prepare_database()
         db.engine.dispose()
     return path
 
@@ -147,7 +147,7 @@ def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) ->
 def app(database_url: str) -> Iterator[Flask]:
     app = create_app({"DATABASE_URL": database_url, "DURABILITY": "normal"})
     yield app
-    database.close(app)
+    startup.close(app)
 
 
 @pytest.fixture
@@ -157,15 +157,34 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def asked(app: Flask) -> list[str]:
+def asked(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement that SQLite is asked from now on, with its values."""
     statements: list[str] = []
-    with app.app_context():
-        engine = db.engine
-    vars(app.extensions["database"]._kept).clear()  # this thread's connection is not traced
-    engine.dispose()
-    sa.event.listen(engine, "connect", lambda raw, _: raw.set_trace_callback(statements.append))
+    engine = app.extensions["database"]
+    engine._idle.clear()  # these connections are not traced
+    connect = engine.connect
+
+    def traced() -> Any:
+        raw = connect()
+        raw.set_trace_callback(statements.append)
+        return raw
+
+    monkeypatch.setattr(engine, "connect", traced)
     return statements
+
+
+@pytest.fixture
+def left(app: Flask) -> Callable[[], int]:
+    """What counts the threads of a database in which a killed deletion has left one."""
+    values = "INSERT INTO threads VALUES (1, '', 'left', 0, '{}', '{}')"
+
+    def count() -> int:
+        with app.app_context(), database.read() as connection:
+            return int(connection.value("SELECT count(*) FROM threads"))
+
+    with app.app_context():
+        database.write(lambda connection: connection.change(values))
+    return count
 
 
 class Answer(NamedTuple):
@@ -402,7 +421,7 @@ Commands = Callable[..., Result]
 @pytest.fixture
 def flask(database_url: str) -> Iterator[Commands]:
     """Run a `flask` command on the test's database: `flask("keys", "list").stdout`."""
-    app = commands.create_app({"DATABASE_URL": database_url})
+    app = cli.create_app({"DATABASE_URL": database_url})
 
     def run(*words: str, status: int = 0) -> Result:
         with app.app_context():
@@ -411,7 +430,7 @@ def flask(database_url: str) -> Iterator[Commands]:
         return result
 
     yield run
-    database.close(app)
+    startup.close(app)
 
 
 @pytest.fixture

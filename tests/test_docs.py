@@ -12,7 +12,7 @@ import pytest
 from conftest import NODE_FOLDER, Server
 from flask import Flask
 
-import commands
+import cli
 import config
 
 README = (config.ROOT / "README.md").read_text()
@@ -71,7 +71,7 @@ def shown(value: Any) -> str:
 
 def test_the_commands_table_has_every_command() -> None:
     documented = [command.strip("`") for command, _ in table("| Command | What it does |")]
-    app = commands.create_app({"DATABASE_URL": "sqlite:////tmp/threads-never-opened.db"})
+    app = cli.create_app({"DATABASE_URL": "sqlite:////tmp/threads-never-opened.db"})
     found = []
     for name, command in app.cli.commands.items():
         if isinstance(command, click.Group) and name != "db":

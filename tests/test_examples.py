@@ -16,7 +16,7 @@ from openai import OpenAI
 from werkzeug.serving import make_server
 
 from config import ROOT
-from errors import ApiError
+from rules.errors import ApiError
 
 MESSAGES = [
     {"role": "user", "content": "Which tram? é 😀"},

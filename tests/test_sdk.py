@@ -53,9 +53,10 @@ def documented(
     """Run a documented example against a server that stores `thread_abc123`."""
     server, app = stored
     row = {"project": DEFAULT_PROJECT, "id": "thread_abc123", "created_at": 1}
-    with app.app_context(), database.write() as connection:
-        connection.change(sa.delete(Thread))
-        connection.change(sa.insert(Thread), row | {"metadata": "{}", "tool_resources": "{}"})
+    values = row | {"metadata": "{}", "tool_resources": "{}"}
+    with app.app_context():
+        database.write(lambda connection: connection.change(sa.delete(Thread)))
+        database.write(lambda connection: connection.change(sa.insert(Thread), values))
 
     def run(name: str, prefix: str) -> dict[str, Any]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.root_url + prefix)

@@ -15,10 +15,10 @@ from conftest import Commands, Server, serving, until
 from flask import Flask
 from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplained
 
-import database
-import operating
-import sqlite
+from cli import doctor
 from config import ROOT
+from database import sqlite
+from database.files import file_of
 
 BACKUPS = len(rounds(1, 10))
 RESTORE_SECONDS = 5
@@ -43,7 +43,7 @@ def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[
 @pytest.mark.timeout(300)
 def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
     """Seen to fail: with the file's bytes copied in two steps, and with `shutil.copy` of the file
-    alone, in place of `sqlite.copy_to`: a reader keeps what is written in the -wal.
+    alone, in place of `SQLite.copy_to`: a reader keeps what is written in the -wal.
     """
     path = tmp_path / "threads.db"
     url = f"sqlite:///{path}"
@@ -85,7 +85,7 @@ def open_snapshot(path: Path) -> Iterator[None]:
 
 
 def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
-    """Seen to fail: with `shutil.copy` in place of `sqlite.copy_to` (the log's writes are not
+    """Seen to fail: with `shutil.copy` in place of `SQLite.copy_to` (the log's writes are not
     in it), and with the old -wal left beside the restored file, as the next test shows.
     """
     path, log = tmp_path / "threads.db", tmp_path / "log"
@@ -130,7 +130,7 @@ def test_the_log_of_the_lost_database_must_not_stay(tmp_path: Path) -> None:
 
 
 def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without the look at `file.exists()` in `operating.backup`."""
+    """Seen to fail: without the look at `file.exists()` in `backup._reason_against`."""
     target = tmp_path / "backup.db"
     target.write_text("precious")
     result = flask("backup", str(target), status=1)
@@ -146,7 +146,7 @@ def test_a_backup_is_not_put_beside_the_log_of_another_database(
     flask: Commands, tmp_path: Path, suffix: str, exists: bool
 ) -> None:
     """SQLite would replay that log into the backup. Seen to fail: without
-    `operating._refuse_beside_a_log` the backup is made and its log stays.
+    `logs` in `backup._reason_against` the backup is made and its log stays.
     """
     target, log = tmp_path / "backup.db", tmp_path / f"backup.db{suffix}"
     if exists:
@@ -162,14 +162,14 @@ def test_a_backup_is_not_put_beside_the_log_of_another_database(
 def test_a_backup_never_replaces_the_database_itself(
     flask: Commands, database_url: str, suffix: str
 ) -> None:
-    """Seen to fail: without the look at `_COMPANIONS` in `operating.backup`."""
-    path = f"{database.file_of(database_url)}{suffix}"
+    """Seen to fail: without the look at `COMPANIONS` in `backup._reason_against`."""
+    path = f"{file_of(database_url)}{suffix}"
     result = flask("backup", "--force", path, status=1)
     assert result.stderr == f"Error: {path} belongs to the database itself.\n"
 
 
 def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without `finally` in `operating._whole` an unfinished copy is left."""
+    """Seen to fail: without `finally` in `backup.whole_file` an unfinished copy is left."""
     with small_disk(tmp_path / "disk", megabytes=1) as disk:
         run("dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=4k", "count=250")
         result = flask("backup", str(disk / "backup.db"), status=1)
@@ -180,7 +180,7 @@ def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_pa
 
 
 def test_a_backup_is_for_its_owner_only(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without `os.umask` in `sqlite.prepare`."""
+    """Seen to fail: without `os.umask` in `files.make_folder`."""
     flask("backup", str(tmp_path / "backup.db"))
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
 
@@ -220,7 +220,7 @@ def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) ->
 def test_the_doctor_names_what_is_broken(
     app: Flask, flask: Commands, database_url: str, harm: str, name: str
 ) -> None:
-    """Seen to fail: each with its own line of `operating._of_database` taken out."""
+    """Seen to fail: each with its own line of `doctor._of_database` taken out."""
     body = {"messages": [{"role": "user", "content": "some words to find"}]}
     app.test_client().post("/v1/threads", json=body)
     harm_outside(database_url, harm)
@@ -246,28 +246,28 @@ def test_a_backup_replaces_no_pipe(app: Flask, flask: Commands, tmp_path: Path) 
 def harm_outside(url: str, script: str) -> None:
     """Run SQL in a process of its own, as an operator's mistake would."""
     program = (
-        "import sys; from sqlite import dbapi as sqlite; "
+        "import sys; from database.sqlite import dbapi as sqlite; "
         "connection = sqlite.connect(sys.argv[1]); connection.executescript(sys.argv[2])"
     )
-    command = [sys.executable, "-c", program, str(database.file_of(url)), script]
+    command = [sys.executable, "-c", program, str(file_of(url)), script]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
 def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:
-    """Seen to fail: with `shared = False` in `operating._of_files`."""
-    database.file_of(database_url).chmod(0o644)
+    """Seen to fail: with `shared = False` in `doctor._of_files`."""
+    file_of(database_url).chmod(0o644)
     assert findings(flask("doctor").stdout)["files"] == "warn"
 
 
 def test_the_doctor_makes_no_file(tmp_path: Path) -> None:
-    """Seen to fail: with a secret from `sqlite.secret_beside` for each command."""
+    """Seen to fail: with a secret from `secret_key` for each command."""
     result = flask(f"sqlite:///{tmp_path / 'none.db'}", "doctor")
     assert result.returncode == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_doctor_leaves_an_empty_file_empty(tmp_path: Path) -> None:
-    """Seen to fail: without the look at `st_size` in `operating._findings` the file is made a
+    """Seen to fail: without the look at `st_size` in `doctor._findings` the file is made a
     database, for a connection switches its journal to WAL.
     """
     path = tmp_path / "empty.db"
@@ -282,14 +282,14 @@ def test_the_doctor_leaves_an_empty_file_empty(tmp_path: Path) -> None:
 def test_the_doctor_works_where_no_list_of_mounts_is(
     flask: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Seen to fail: without the look at `_MOUNTS` in `operating._filesystem_of`."""
-    monkeypatch.setattr(operating, "_MOUNTS", tmp_path / "none")
+    """Seen to fail: without the look at `_MOUNTS` in `doctor._filesystem_of`."""
+    monkeypatch.setattr(doctor, "_MOUNTS", tmp_path / "none")
     found = findings(flask("doctor").stdout)
     assert (found["filesystem"], found["schema"]) == ("warn", "ok")
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
-    """Seen to fail: without `except EnvValidationError` in `commands.create_app`."""
+    """Seen to fail: without `except EnvValidationError` in `cli.create_app`."""
     result = flask("mysql://host/db", "doctor")
     assert result.returncode == 1
     assert result.stderr.startswith("Wrong settings: ")

@@ -58,7 +58,7 @@ def now(server: Server) -> int:
 def test_order_and_paging_do_not_depend_on_the_clock(
     serve: Callable[..., Any], database_url: str, clock: Clock
 ) -> None:
-    """Seen to fail: with messages listed by (created_at, seq) in `listing`."""
+    """Seen to fail: with messages listed by (created_at, seq) in `store.lists`."""
     with serve(DATABASE_URL=database_url) as server, closing(Client(server)) as client:
         address = f"/v1/threads/{client.expect('POST', '/v1/threads')['id']}/messages"
         messages, threads = [], []
@@ -89,7 +89,7 @@ def paged(client: Client, address: str, order: str) -> list[str]:
 def test_keys_and_idempotency_follow_the_clock_both_ways(
     serve: Callable[..., Any], database_url: str, clock: Clock, new_key: Callable[..., str]
 ) -> None:
-    """Seen to fail: without `expires_at` in `keys.Ring.named`."""
+    """Seen to fail: without `expires_at` in `KeyCache.find_hash`."""
     lasting, passing = new_key("default"), new_key("default", "--expires", "1h")
     with serve(DATABASE_URL=database_url) as server:
 
@@ -109,7 +109,7 @@ def test_keys_and_idempotency_follow_the_clock_both_ways(
 def test_a_clock_set_back_locks_nobody_out_of_the_page(
     serve: Callable[..., Any], database_url: str, clock: Clock, new_key: Callable[..., str]
 ) -> None:
-    """Seen to fail: without the look at `last_at` in `routes.signin._seconds_to_wait`, the wait of
+    """Seen to fail: without the look at `last_at` in `sign_ins.seconds_to_wait`, the wait of
     an address that failed in the year 2036 ends in 2036.
     """
     key = new_key("default")

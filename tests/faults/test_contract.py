@@ -1,4 +1,4 @@
-"""The API document against the server, longer than tests/test_openapi.py, open and with keys."""
+"""The API document against the server, longer than test_openapi.py, open and with keys."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from harness import WHOLE
 CONFIG = Path(__file__).parent.parent / "schemathesis.toml"
 
 pytestmark = [
-    pytest.mark.skipif(not WHOLE, reason="tests/test_openapi.py is the short form"),
+    pytest.mark.skipif(not WHOLE, reason="tests/routes/test_openapi.py is the short form"),
     pytest.mark.timeout(600),
 ]
 
@@ -49,7 +49,7 @@ def test_the_open_server_does_what_the_document_says(
 def test_the_server_with_keys_does_what_the_document_says(
     serve: Callable[..., Any], tmp_path: Path, database_url: str, new_key: Callable[..., str]
 ) -> None:
-    """Seen to fail: with a fault in `keys.Ring.touch`, which only requests with a key reach."""
+    """Seen to fail: with a fault in `KeyCache.note_use`, which only requests with a key reach."""
     key = new_key("default")
     with serve(DATABASE_URL=database_url) as server:
         check(server, tmp_path, "--seed=3", "-H", f"Authorization: Bearer {key}")

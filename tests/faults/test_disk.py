@@ -15,9 +15,9 @@ from flask.testing import FlaskClient
 from harness import Client, Load, ask, error_lines, run, small_disk, stored, unexplained
 
 import database
-import sqlite
 from app import create_app
-from models import db
+from database import files, sqlite, startup
+from database.files import file_of
 
 LONG_MESSAGE = {"role": "user", "content": "x" * 200_000}
 BALLAST_BYTES = 2 << 20
@@ -51,7 +51,7 @@ def fill(client: Client) -> tuple[int, dict[str, str], Any]:
 
 
 def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: without the line for SQLITE_FULL in `database._refusal` the answer is 500."""
+    """Seen to fail: without the line for SQLITE_FULL in `SQLite.KINDS` the answer is 500."""
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(BALLAST_BYTES))
     with (
@@ -76,8 +76,8 @@ def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path)
 def test_a_full_disk_is_not_ready_until_there_is_room(
     disk: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen to fail: with a `sqlite.free_bytes` that remembers its first answer."""
-    monkeypatch.setattr(sqlite, "DISK_FLOOR_BYTES", 1 << 20)
+    """Seen to fail: with a `files.free_bytes` that remembers its first answer."""
+    monkeypatch.setattr(files, "DISK_FLOOR_BYTES", 1 << 20)
     shutil.copy(migrated, disk / "threads.db")
     app = create_app({"DATABASE_URL": url_in(disk)})
     client = app.test_client()
@@ -86,12 +86,11 @@ def test_a_full_disk_is_not_ready_until_there_is_room(
     assert client.get("/readyz").json["checks"]["disk"] is False
     ballast.unlink()
     assert client.get("/readyz").status_code == 200
-    with app.app_context():
-        db.engine.dispose()
+    startup.close(app)
 
 
 def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: without the line for SQLITE_FULL in `database._refusal` the answers are 500."""
+    """Seen to fail: without the line for SQLITE_FULL in `SQLite.KINDS` the answers are 500."""
     with serving(tmp_path / "log", DATABASE_URL=url_in(disk), WORKERS=2) as server:
         with Load(server) as load:
             assert until(lambda: load.acknowledged > 50)
@@ -120,7 +119,7 @@ def test_a_start_on_a_full_disk_is_refused_with_one_line(disk: Path, tmp_path: P
 def test_a_first_start_on_a_full_disk_is_refused_with_one_line(
     disk: Path, tmp_path: Path, room: int
 ) -> None:
-    """Seen to fail: without `DBAPIError` in gunicorn.conf.py's `_prepare_in_child` the start
+    """Seen to fail: without `DBAPIError` in `hooks._prepare` the start
     prints tracebacks.
     """
     ballast = fill_up(disk)
@@ -131,7 +130,7 @@ def test_a_first_start_on_a_full_disk_is_refused_with_one_line(
 
 
 def test_a_read_only_folder_stops_the_start_with_one_line(disk: Path, tmp_path: Path) -> None:
-    """Seen to fail: without the check in `database.prepare` (the line says less)."""
+    """Seen to fail: without the check in `files.make_folder` (the line says less)."""
     assert run("mount", "-o", "remount,ro", disk)
     lines = refusal(tmp_path / "log", DATABASE_URL=url_in(disk))
     assert lines == [f"The database folder {disk} is missing or cannot be written."]
@@ -140,7 +139,7 @@ def test_a_read_only_folder_stops_the_start_with_one_line(disk: Path, tmp_path: 
 def test_a_folder_that_becomes_read_only_is_told_and_recovers(
     disk: Path, migrated: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Seen to fail: without `_PROBES` in `access._begin`, the probes fail with the database."""
+    """Seen to fail: without `_PROBES` in request_checks, the probes fail with the database."""
     shutil.copy(migrated, disk / "threads.db")
     app = create_app({"DATABASE_URL": url_in(disk)})
     client = app.test_client()
@@ -158,15 +157,14 @@ def test_a_folder_that_becomes_read_only_is_told_and_recovers(
         assert {record.message for record in caplog.records} <= {"database error: SQLITE_CANTOPEN"}
     assert run("mount", "-o", "remount,rw", disk)
     assert client.post("/v1/threads").status_code == 200
-    with app.app_context():
-        db.engine.dispose()
+    startup.close(app)
 
 
 def test_a_write_whose_queue_cannot_be_opened_is_refused(
     client: FlaskClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Seen to fail: without `except OSError` in `WriteQueue._open` the answer is 500."""
-    queue = Path(f"{database.file_of(database_url)}-queue")
+    """Seen to fail: without `except OSError` in `Turn._open` the answer is 500."""
+    queue = Path(f"{file_of(database_url)}-queue")
     queue.mkdir()
     assert client.post("/v1/threads").json["error"]["code"] == "database_unavailable"
     assert "Is a directory" in caplog.text
@@ -177,8 +175,8 @@ def test_a_write_whose_queue_cannot_be_opened_is_refused(
 def test_no_connection_makes_a_new_database_where_one_was_deleted(
     app: Flask, client: FlaskClient, database_url: str
 ) -> None:
-    """Seen to fail: without `_refuse_another_file` at `do_connect` SQLite makes an empty file."""
-    path = database.file_of(database_url)
+    """Seen to fail: without `_refuse_another_file` in `connect` SQLite makes an empty file."""
+    path = file_of(database_url)
     with app.app_context(), database.read():
         path.unlink()
         assert client.get("/v1/threads").status_code == 503
@@ -195,10 +193,10 @@ def replace(path: Path) -> None:
 def test_a_database_that_is_no_longer_there_takes_no_writes(
     serve: Callable[..., Any], database_url: str, harm: Callable[[Path], None]
 ) -> None:
-    """Seen to fail: without `_refuse_another_file` in `sqlite.turn` writes answer 200 and are
+    """Seen to fail: without `_refuse_another_file` in `SQLite.write` writes answer 200 and are
     in no file that has a name.
     """
-    path = database.file_of(database_url)
+    path = file_of(database_url)
     with serve(DATABASE_URL=database_url, WORKER_THREADS=8) as server:
         kept = ask(server, "POST", "/v1/threads")[2]
         os.link(path, path.with_suffix(".kept"))
@@ -221,10 +219,10 @@ def test_a_database_that_is_no_longer_there_takes_no_writes(
 def test_a_database_whose_log_was_deleted_takes_no_writes_and_loses_none(
     serve: Callable[..., Any], database_url: str, name: str
 ) -> None:
-    """Seen to fail: without `_opened_log` in `sqlite.SQLite._is_same_file` writes answer 200 into
+    """Seen to fail: without `_log_identity` in `SQLite._is_same_file` writes answer 200 into
     a log without a name, which a kill would lose.
     """
-    path = database.file_of(database_url)
+    path = file_of(database_url)
     path.with_name("link.db").symlink_to(path)
     url = f"sqlite:///{path.with_name(name)}"
     with serve(DATABASE_URL=url) as server:
@@ -242,9 +240,9 @@ def test_a_worker_that_starts_while_the_file_is_away_serves_when_it_is_back(
     serve: Callable[..., Any], database_url: str
 ) -> None:
     """Seen to fail: with status 4 for a file that is missing (the whole server ends), and without
-    the listener in `database.refuse_old_schema` (the worker makes an empty file in its place).
+    `await_file` in `hooks._refuse_old_schema` (the worker makes an empty file in its place).
     """
-    path = database.file_of(database_url)
+    path = file_of(database_url)
     with serve(DATABASE_URL=database_url) as server:
         kept = ask(server, "POST", "/v1/threads")[2]
         path.rename(path.with_suffix(".kept"))
@@ -264,7 +262,7 @@ def test_a_worker_that_starts_while_the_file_cannot_be_read_ends_no_server(
     serve: Callable[..., Any], database_url: str
 ) -> None:
     """Seen to fail: with status 4 for what `sqlite.look_up` cannot read (the whole server ends)."""
-    path = database.file_of(database_url)
+    path = file_of(database_url)
     with serve(DATABASE_URL=database_url) as server:
         assert ask(server, "GET", "/v1/threads")[0] == 200
         path.rename(path.with_suffix(".kept"))

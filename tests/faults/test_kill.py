@@ -11,7 +11,7 @@ import pytest
 from conftest import Server, await_ready, launched, until
 from harness import RESTART_SECONDS, WHOLE, Load, Record, ask, rounds, settle, stored, unexplained
 
-import sqlite
+from database import sqlite
 
 ROUNDS = rounds(2, 20)
 WRITES_A_ROUND = 300 if WHOLE else 100

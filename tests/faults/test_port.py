@@ -15,7 +15,7 @@ import pytest
 from conftest import Server
 from flask import Flask
 from harness import WHOLE, Client, ask, error_lines
-from test_body import INVALID_JSON, NOT_AN_OBJECT, NUL, TWICE, UNREADABLE
+from test_request_body import INVALID_JSON, NOT_AN_OBJECT, NUL, TWICE, UNREADABLE
 
 JSON = "Content-Type: application/json\r\n"
 CHUNKED = f"{JSON}Transfer-Encoding: chunked\r\n"
@@ -164,7 +164,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
 def test_none_of_44_bad_inputs_is_a_500_on_any_route(
     serve: Callable[..., Any], database_url: str, app: Flask
 ) -> None:
-    """Seen to fail: with RecursionError no longer caught in `body.parse_json`, and with the check
+    """Seen to fail: with RecursionError uncaught in `strict_json.parse_json`, and with the check
     of the body's length taken out of `body.read_bytes`.
     """
     seen: Counter[int] = Counter()
@@ -269,7 +269,7 @@ def memory_of(pids: set[int]) -> int:
 
 @pytest.mark.timeout(300)
 def test_random_bytes_are_refused_and_harm_nothing(serve: Callable[..., Any]) -> None:
-    """Seen to fail: without `except UnicodeDecodeError` in `body.parse_json`."""
+    """Seen to fail: without `except UnicodeDecodeError` in `strict_json.parse_json`."""
     chance, statuses = random.Random(7), Counter[int]()
     with serve(WORKERS=2) as server, closing(Client(server)) as client:
         for _ in range(50):
@@ -299,7 +299,7 @@ HALVES = (
 @pytest.mark.timeout(200)
 @pytest.mark.skipif(not WHOLE, reason="tests/test_gunicorn.py has the short form")
 def test_clients_that_never_end_hold_nobody_up_for_long(serve: Callable[..., Any]) -> None:
-    """Seen to fail: without SO_RCVTIMEO in gunicorn.conf.py nobody else is ever answered."""
+    """Seen to fail: without SO_RCVTIMEO in server/hooks.py nobody else is ever answered."""
     with serve() as server, ExitStack() as stack:
         slowest, began = 0.0, monotonic()
         while monotonic() - began < SLOW_SECONDS:

@@ -13,7 +13,7 @@ import pytest
 from conftest import until
 from flask import Flask
 from harness import WHOLE, Client, Load, ask, error_lines, rounds, stored, unexplained
-from test_database import HOLDERS, held
+from test_sqlite import HOLDERS, held
 
 import database
 
@@ -42,7 +42,7 @@ def beside(work: Callable[[int, threading.Event], None], clients: int) -> Iterat
 def test_pages_under_writers_show_each_surviving_message_once(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    """Seen to fail: without `store._bury` (a page after a deleted message is refused)."""
+    """Seen to fail: without `tombstones.bury` (a page after a deleted message is refused)."""
     with (
         serve(WORKERS=2, DATABASE_URL=database_url) as server,
         closing(Client(server)) as client,
@@ -123,14 +123,14 @@ def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
         assert connection.value("SELECT count(*) FROM threads") < len(threads)
 
 
-@pytest.mark.skipif(not WHOLE, reason="tests/test_database.py has the short form")
+@pytest.mark.skipif(not WHOLE, reason="tests/database/test_sqlite.py has the short form")
 @pytest.mark.sqlite_only("the lock is on the file or its queue")
 @pytest.mark.timeout(120)
 @HOLDERS
 def test_a_lock_that_is_not_let_go_is_503_within_six_seconds(
     serve: Callable[..., Any], tmp_path: Any, script: str
 ) -> None:
-    """Seen to fail: with `flock` that waits without a deadline in `WriteQueue._lock_file` (queue),
+    """Seen to fail: with `flock` that waits without a deadline in `Turn._lock_file` (queue),
     and with BUSY_MILLISECONDS = 60_000 (transaction): nobody is answered in time.
     """
     url = f"sqlite:///{tmp_path / 'threads.db'}"

@@ -1,0 +1,40 @@
+"""/admin/: the page on which a person finds, reads, exports, edits and deletes conversations."""
+
+import hashlib
+
+from flask import Flask, Request, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+
+from admin import display, sign_in, views
+
+
+class PageSession(SecureCookieSessionInterface):
+    """A session for the pages alone: the API neither reads nor pays for one."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        return super().open_session(app, request) if request.path.startswith("/admin/") else None
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+
+def init_app(app: Flask) -> None:
+    """Register the pages, their sign-in, their CSRF check and their session cookie.
+
+    The cookie's name tells servers apart: a browser sends a host's cookies to all of its ports.
+    """
+    server = hashlib.sha256(app.config["SECRET_KEY"].encode()).hexdigest()[:8]
+    app.config.update(
+        PERMANENT_SESSION_LIFETIME=sign_in.SESSION_LIFE,
+        SESSION_COOKIE_NAME=f"threads-{server}",
+        SESSION_COOKIE_PATH="/admin/",
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    app.session_interface = PageSession()
+    sign_in.CSRF.init_app(app)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {function.__name__: function for function in display.FILTERS}
+    app.register_blueprint(views.bp, url_prefix="/admin")

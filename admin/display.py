@@ -1,0 +1,166 @@
+"""What the pages show: rows of a list, times, shortened texts, Markdown."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import orjson
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from store.ids_and_clock import unix_now
+from store.summaries import MAX_COUNTED_MESSAGES, Summary
+
+SHOWN_CHIPS = 4
+MAX_MARKDOWN_DEPTH = 18
+MAX_MARKDOWN_CHARACTERS = 10_000
+"""Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
+_DAY_SECONDS = 86_400
+
+
+class Chip(NamedTuple):
+    """A metadata pair in a list; `query` filters by it, under the argument `name`."""
+
+    key: str
+    value: str
+    title: str
+    name: str
+    query: str
+
+
+class Row(NamedTuple):
+    """A thread in a list; `chips` are its first pairs of metadata, `more` counts the others."""
+
+    id: str
+    title: str
+    messages: str
+    active: Markup
+    chips: list[Chip]
+    more: int
+
+
+def row(thread: Mapping[str, Any], summary: Summary) -> Row:
+    """Return a decoded thread object as a list shows it."""
+    pairs = list(thread["metadata"].items())
+    active = ago(summary.active_at or thread["created_at"])
+    chips = [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]]
+    more = max(0, len(pairs) - SHOWN_CHIPS)
+    return Row(thread["id"], headline(summary), message_count(summary), active, chips, more)
+
+
+@lru_cache(maxsize=1024)
+def _chip(key: str, value: str) -> Chip:
+    name = f"metadata[{key}]"
+    return Chip(key, short(value), f"{key}: {value}", name, urlencode({name: value}))
+
+
+def headline(summary: Summary) -> str:
+    """Return the first line of a thread's first text."""
+    line = " ".join(summary.text.partition("\n")[0].split())
+    return short(line, 120)
+
+
+def message_count(summary: Summary) -> str:
+    """Return the number of a thread's messages, as far as they are counted."""
+    plus = "+" if summary.messages > MAX_COUNTED_MESSAGES else ""
+    return f"{min(summary.messages, MAX_COUNTED_MESSAGES):,}{plus}"
+
+
+def ago(second: int) -> Markup:
+    """Return a <time> that reads `3 h ago` and has the exact time in its title."""
+    exact, day = _moment(second)
+    distance = _distance(unix_now() - second) or day
+    html = f'<time datetime="{exact}Z" title="{exact} UTC">{distance}</time>'
+    return Markup(html)  # noqa: S704 (made of numbers)
+
+
+@lru_cache(maxsize=1024)
+def _moment(second: int) -> tuple[str, str]:
+    """Return a time to the second, and its day."""
+    moment = datetime.fromtimestamp(second, UTC)
+    return moment.isoformat(" ")[:19], f"{moment:%-d %b %Y}"
+
+
+def _distance(seconds: int) -> str:
+    """Return how long ago that is, unless it is long or still to come."""
+    if not -60 < seconds < 30 * _DAY_SECONDS:
+        return ""
+    for size, unit in ((_DAY_SECONDS, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return "just now"
+
+
+def short(text: str, maximum: int = 80) -> str:
+    """Return a text, cut to a maximum number of characters."""
+    return text if len(text) <= maximum else f"{text[: maximum - 1]}…"
+
+
+def short_id(id_: str) -> str:
+    """Return an id's beginning and end, enough to tell it from others."""
+    return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
+
+
+def pretty(value: Any) -> str:
+    """Return JSON to read."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def is_long(text: str) -> bool:
+    """Return whether a text is folded."""
+    return len(text) > 2_000 or text.count("\n") > 30
+
+
+def markdown(text: str) -> Markup:
+    """Return the HTML of a message's text, free of HTML, images and styles of its own."""
+    if len(text) > MAX_MARKDOWN_CHARACTERS:
+        return _plain(text)
+    return Markup(_render(text))  # noqa: S704 (html=False escapes what is stored)
+
+
+@lru_cache(maxsize=512)
+def _render(text: str) -> str:
+    tokens = _MARKDOWN.parse(text)
+    # Deeper lists and quotes leave no room for words, and below 100 levels there are none.
+    if any(token.level > MAX_MARKDOWN_DEPTH for token in tokens):
+        return _plain(text)
+    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
+
+
+def _plain(text: str) -> Markup:
+    return Markup('<p class="plain">%s</p>') % text
+
+
+def _markdown_renderer() -> MarkdownIt:
+    """Return a renderer without images (they would load from elsewhere) and headings.
+
+    A heading of a message becomes a bold paragraph: the page's outline is the page's own.
+    """
+    renderer = MarkdownIt("js-default", {"breaks": True}).disable("image")
+    renderer.core.ruler.push("dress", _dress)
+    renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
+    renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
+    # A group, not a region: a page may hold many tables, and landmarks need names of their own.
+    opening = '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>\n'
+    renderer.add_render_rule("table_open", lambda *_: opening)
+    renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return renderer
+
+
+def _dress(state: Any) -> None:
+    for token in chain.from_iterable([block, *(block.children or [])] for block in state.tokens):
+        if token.type == "link_open":
+            token.attrSet("rel", "noopener noreferrer nofollow")
+        elif token.type in ("bullet_list_open", "ordered_list_open", "blockquote_open"):
+            # Bullets, numbers and bars stand where the language of the text begins its lines.
+            token.attrSet("dir", "auto")
+        elif token.type in ("th_open", "td_open") and (style := token.attrs.pop("style", "")):
+            # Alignment comes as a style attribute, which the page's policy refuses.
+            token.attrSet("class", style.removeprefix("text-align:")[0])
+
+
+_MARKDOWN = _markdown_renderer()
+FILTERS = (ago, headline, is_long, markdown, message_count, pretty, short, short_id)

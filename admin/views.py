@@ -1,0 +1,269 @@
+"""The pages, and the changes that their forms make."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, redirect, render_template, request, stream_with_context, url_for
+from marshmallow import ValidationError
+
+import database
+from admin import display, forms, schemas, sign_in
+from admin.forms import Answer, Form, done
+from exchange import exports
+from models import Thread
+from rules import refusals
+from rules.errors import ApiError, first_fault
+from rules.fields import PATH_ID
+from store import deletions, lists, messages
+from store.copies import Copy
+from store.objects import Object, decoded
+from store.summaries import Summary, named_threads, summaries
+from store.threads import create_thread, find_thread, modify_thread
+from web.request import project
+from web.request_body import read_query
+from web.responses import answer, list_object
+
+bp = sign_in.bp
+_BROWSE = schemas.BrowseThreads()
+_EXPORT = schemas.ExportThreads()
+_EXPORT_ONE = schemas.ExportThread()
+_MESSAGES = schemas.BrowseMessages()
+_MAX_SELECTED = 100
+_FILES = {
+    "json": ("application/json", "json", exports.as_jsonl),
+    "jsonl": ("application/jsonl", "jsonl", exports.as_jsonl),
+    "markdown": ("text/markdown; charset=utf-8", "md", exports.as_markdown),
+}
+"""The content type, the suffix and the renderer of each form of export."""
+
+
+@bp.get("/")
+def threads() -> Answer:
+    filters = forms.read_filters()
+    if filters != request.args.to_dict():
+        return redirect(_list_address(filters))
+    try:
+        return _list(filters, **_read_list(read_query(_BROWSE)))
+    except (ApiError, ValidationError) as error:
+        return _refused_list(filters, error)
+
+
+@bp.get("/threads.json")
+def threads_json() -> Response:
+    query = read_query(_BROWSE)
+    with database.snapshot() as connection:
+        page = lists.list_threads(connection, project(), query)
+    return answer(list_object(page))
+
+
+@bp.get("/threads/export")
+def export() -> Response:
+    query = read_query(_EXPORT)
+    form = query.pop("form")
+    threads = exports.export(project(), query, _FILES[form][2])
+    pieces = _as_array(threads) if form == "json" else chain.from_iterable(threads)
+    return _download(pieces, form, "threads")
+
+
+@bp.get("/threads/new")
+def new() -> str:
+    return render_template("new.html", form=Form({"pairs": []}, {}, {}))
+
+
+@bp.post("/threads")
+def create() -> Answer:
+    return _save("Thread created.", create_thread)
+
+
+@bp.post("/example")
+def example() -> Answer:
+    body = forms.FORMS["admin.create"].schema.loads(render_template("example.json"))
+    thread = database.write(lambda connection: create_thread(connection, project(), body))
+    return done("This is what a thread looks like.", _address(thread))
+
+
+@bp.get("/threads/<thread_id>")
+def thread(thread_id: str) -> str:
+    query = read_query(_MESSAGES)
+    thread, summary, page = _read_thread(thread_id, query)
+    shown = {"thread": decoded(thread), "messages": decoded(page.objects), "summary": summary}
+    return render_template("thread.html", **shown, **_neighbours(query, page))
+
+
+@bp.get("/threads/<thread_id>.json")
+def thread_json(thread_id: str) -> Response:
+    thread, _, page = _read_thread(thread_id, read_query(_MESSAGES))
+    return answer({"thread": thread, "messages": list_object(page)})
+
+
+@bp.get("/threads/<thread_id>/export")
+def export_thread(thread_id: str) -> Response:
+    form = read_query(_EXPORT_ONE)["form"]
+    pieces = exports.export_thread(project(), thread_id, _FILES[form][2])
+    return _download(pieces, form, thread_id)
+
+
+@bp.get("/threads/<thread_id>/metadata")
+def edit_metadata(thread_id: str) -> str:
+    with database.read() as connection:
+        thread = decoded(find_thread(connection, project(), thread_id))
+    form = Form({"pairs": list(thread["metadata"].items())}, {}, {})
+    return render_template("metadata.html", thread_id=thread_id, form=form)
+
+
+@bp.post("/threads/<thread_id>/metadata")
+def save_metadata(thread_id: str) -> Answer:
+    return _save("Metadata saved.", modify_thread, thread_id)
+
+
+@bp.post("/threads/<thread_id>/messages")
+def add_message(thread_id: str) -> Answer:
+    return _save("Message added.", messages.create_message, thread_id)
+
+
+@bp.post("/threads/<thread_id>/copy")
+def copy(thread_id: str) -> Answer:
+    with Copy(project(), thread_id, {}) as copied:
+        thread = database.write(copied.show)
+    return done("This is the copy.", _address(thread))
+
+
+@bp.get("/threads/<thread_id>/messages/<message_id>/delete")
+def confirm_delete_message(thread_id: str, message_id: str) -> str:
+    with database.read() as connection:
+        message = decoded(messages.find_message(connection, project(), thread_id, message_id))
+    return render_template("confirm_message.html", thread_id=thread_id, message=message)
+
+
+@bp.post("/threads/<thread_id>/messages/<message_id>/delete")
+def delete_message(thread_id: str, message_id: str) -> Answer:
+    database.write(
+        lambda connection: messages.delete_message(connection, project(), thread_id, message_id)
+    )
+    return done("Message deleted.", url_for(".thread", thread_id=thread_id, at=message_id))
+
+
+@bp.get("/threads/delete")
+@bp.get("/threads/<thread_id>/delete")
+def confirm_delete(thread_id: str | None = None) -> Answer:
+    with database.snapshot() as connection:
+        rows = _rows(connection, named_threads(connection, project(), _selected(thread_id)))
+    if thread_id and not rows:
+        raise refusals.not_found("thread", thread_id)
+    if not rows:
+        return done("Select at least one thread first.", _list_behind())
+    back = url_for(".thread", thread_id=thread_id) if thread_id else _list_behind()
+    return render_template("confirm.html", rows=rows, back=back)
+
+
+@bp.post("/threads/delete")
+@bp.post("/threads/<thread_id>/delete")
+def delete(thread_id: str | None = None) -> Answer:
+    count = deletions.delete_threads(project(), Thread.id.in_(_selected(thread_id)))
+    return done(f"Deleted {count} thread{'' if count == 1 else 's'}.", _list_behind())
+
+
+def _read_list(query: dict[str, Any]) -> dict[str, Any]:
+    """Return what the list shows of a page of threads."""
+    with database.snapshot() as connection:
+        page = lists.list_threads(connection, project(), query)
+        return {"rows": _rows(connection, page.objects), **_neighbours(query, page)}
+
+
+def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[display.Row]:
+    of_thread = summaries(connection, project(), [thread["id"] for thread in threads])
+    return [display.row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
+
+
+def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary, lists.Page]:
+    """Return the thread object, its summary and a page of messages. Raises ApiError 404.
+
+    The page of `at` begins half a page before that message, even if it is deleted.
+    """
+    with database.snapshot() as connection:
+        thread = find_thread(connection, project(), thread_id)
+        if at := query.pop("at", None):
+            lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
+            earlier = lists.list_messages(connection, project(), thread_id, lead)
+            query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
+        page = lists.list_messages(connection, project(), thread_id, query)
+        return thread, summaries(connection, project(), [thread_id])[thread_id], page
+
+
+def _neighbours(query: dict[str, Any], page: lists.Page) -> dict[str, bool]:
+    """Return whether there are objects before the page, in its order, and after it."""
+    if "before" in query:
+        return {"has_previous": page.has_more, "has_next": True}
+    return {"has_previous": "after" in query, "has_next": page.has_more}
+
+
+def _save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:
+    """Store the form and go where its object is shown, or show it again with what is wrong."""
+    form = forms.read_form()
+    if form.faults:
+        return forms.show(form, 400)
+    try:
+        stored = database.write(lambda connection: change(connection, project(), *ids, form.body))
+    except ApiError as refusal:
+        return forms.show_again(refusal)
+    return done(notice, _address(stored))
+
+
+def _list(filters: dict[str, str], **page: Any) -> str:
+    """Show the list; `filters` are all arguments of its URL."""
+    lasting = {name: text for name, text in filters.items() if name not in ("after", "before")}
+    return render_template("threads.html", here=filters, filters=lasting, **page)
+
+
+def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) -> tuple[str, int]:
+    """Show the list's filters as they are, with the refusal beside the one that it is about."""
+    refusal = first_fault(error) if isinstance(error, ValidationError) else error
+    if (refusal.param or "").partition(".")[0] not in _BROWSE.load_fields:
+        raise error
+    return _list(filters, fault=refusal, rows=[]), 400
+
+
+def _address(stored: Object) -> str:
+    """Return the address at which a thread or a message is shown."""
+    at = stored["id"] if "thread_id" in stored else None
+    return url_for(".thread", thread_id=stored.get("thread_id", stored["id"]), at=at, _anchor=at)
+
+
+def _list_address(filters: dict[str, str]) -> str:
+    return f"{url_for('.threads')}?{urlencode(filters)}" if filters else url_for(".threads")
+
+
+def _list_behind() -> str:
+    """Return the address of the list in which the threads are selected."""
+    return _list_address({name: text for name, text in request.args.items() if name != "id"})
+
+
+def _selected(thread_id: str | None) -> list[str]:
+    """Return the id in the path, or those that are selected in the list."""
+    selected = request.args.getlist("id")[:_MAX_SELECTED]
+    return [thread_id] if thread_id else list(filter(PATH_ID.fullmatch, selected))
+
+
+def _as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield threads, each the pieces of a line, as one JSON array."""
+    opening = b"["
+    for pieces in threads:
+        yield opening
+        last = next(pieces)
+        for piece in pieces:
+            yield last
+            last = piece
+        yield last.rstrip(b"\n")
+        opening = b",\n"
+    yield b"[]\n" if opening == b"[" else b"]\n"
+
+
+def _download(pieces: Iterator[bytes], form: str, name: str) -> Response:
+    """Stream a file; what is refused is refused before the first byte leaves."""
+    first = next(pieces, b"")
+    content_type, suffix, _ = _FILES[form]
+    response = Response(stream_with_context(chain([first], pieces)), content_type=content_type)
+    response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{suffix}")
+    return response

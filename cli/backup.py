@@ -1,0 +1,72 @@
+"""`flask backup`: a copy of the database beside a running server."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+import database
+from cli.options import megabytes, sqlite_path
+from database import files, sqlite
+
+_REPLAYED = ("-wal", "-shm", "-journal")
+"""The files from which SQLite would change the database that they are named after."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def backup(file: Path, force: bool) -> None:
+    """Copy the database into FILE while the server runs; it gets its name when it is checked."""
+    source = sqlite_path("pg_dump backs PostgreSQL up")
+    if reason := _reason_against(source, file, force):
+        raise click.ClickException(reason)
+    try:
+        with whole_file(file.resolve()) as unfinished:
+            click.echo(f"Copying {megabytes(source.stat().st_size)} …", err=True)
+            database.the_file().copy_to(unfinished)
+            click.echo("Checking the copy …", err=True)
+            if faults := sqlite.faults_of(unfinished):
+                raise click.ClickException(f"No backup was made: {'; '.join(faults[:3])}.")
+    except (OSError, sqlite.Error) as error:
+        raise click.ClickException(f"No backup was made: {error}.") from error
+    click.echo(f"Wrote {file}, {megabytes(file.stat().st_size)}.", err=True)
+
+
+def _reason_against(source: Path, file: Path, force: bool) -> str:
+    """Return why there can be no such backup, or nothing."""
+    if not source.exists():
+        return f"There is no database at {source}."
+    own = {Path(f"{each}{end}") for each in (source, source.resolve()) for end in files.COMPANIONS}
+    if file.resolve() in {each.resolve() for each in own}:
+        return f"{file} belongs to the database itself."
+    if file.exists() and not file.is_file():
+        return f"{file} is no regular file."
+    if file.exists() and not force:
+        return f"{file} exists; --force replaces it."
+    logs = [log for end in _REPLAYED if (log := Path(f"{file.resolve()}{end}")).exists()]
+    return f"{logs[0]} is of a database in use or killed: move it away." if logs else ""
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Yield a name beside the target, which takes the target's when the file is whole on disk."""
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        _sync(unfinished)
+        unfinished.replace(target)
+        _sync(target.parent)
+    finally:
+        for end in ("", *_REPLAYED):
+            Path(f"{unfinished}{end}").unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

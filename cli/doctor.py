@@ -1,0 +1,123 @@
+"""`flask doctor`: what is wrong with settings, files and database. It changes nothing."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import current_app
+
+import config
+import database
+from cli.options import megabytes, sqlite_path
+from database import files, sqlite
+from database.transactions import cause_of
+from models import SCHEMA_REVISION
+from rules.errors import ApiError
+from store import api_keys
+
+_MOUNTS = Path("/proc/mounts")
+_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")
+_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
+
+Finding = tuple[str, str, str]
+"""`ok`, `warn` or `fail`; the name of what was looked at; what there is to say of it."""
+
+
+@click.command()
+def doctor() -> None:
+    """Examine settings, files and database, a line each; status 1 when something must be mended."""
+    has_failed = False
+    for state, name, text in _findings(sqlite_path("/readyz tells whether PostgreSQL answers")):
+        click.echo(f"{state:4}  {name:11}  {text}")
+        has_failed |= state == "fail"
+    raise SystemExit(has_failed)
+
+
+def _findings(path: Path) -> Iterator[Finding]:
+    """Yield each finding. One that fails to come ends the rest, for they rest on it."""
+    try:
+        yield from _of_machine()
+        yield from _of_files(path)
+        if path.stat().st_size:
+            yield from _of_database()
+        else:  # a connection would write into it
+            yield "fail", "database", f"{path} is empty; a start makes the tables"
+    except ApiError as error:
+        yield "fail", "database", cause_of(error.__cause__ or error)
+    except OSError as error:
+        yield "fail", "files", str(error)
+
+
+def _of_machine() -> Iterator[Finding]:
+    names = ("BIND", "WORKERS", "WORKER_THREADS", "DURABILITY", "MAX_BODY_BYTES", "MOCK")
+    settings = [f"{name}={value}" for name in names if (value := current_app.config[name])]
+    yield "ok", "settings", ", ".join(settings)
+    version = sqlite.VERSION
+    advice = "" if sqlite.has_wal_fix(version) else " has the WAL-reset bug; 3.51.3 fixes it"
+    yield _judge("SQLite", ".".join(map(str, version)) + advice, warn=bool(advice))
+
+
+def _of_files(path: Path) -> Iterator[Finding]:
+    """Judge the files: owner and nobody else, on a disk of this machine, with room left."""
+    present = [each for end in files.COMPANIONS if (each := Path(f"{path}{end}")).exists()]
+    modes = [each.stat() for each in (path, *present)]
+    own = len({mode.st_uid for mode in modes}) == 1 and os.access(path.parent, os.W_OK)
+    shared = any(mode.st_mode & 0o077 for mode in modes)
+    advice = " (one owner, who can write; mode 600)" if shared or not own else ""
+    yield _judge("files", f"{path}{advice}", fail=not own, warn=shared)
+    kind = _filesystem_of(path)
+    yield _judge("filesystem", kind or "unknown", warn=not kind or kind.startswith(_NETWORK))
+    free, wal = files.free_bytes(path), files.wal_bytes(path)
+    yield _judge("disk", f"{megabytes(free)} free", fail=free < files.DISK_FLOOR_BYTES)
+    yield _judge("WAL", megabytes(wal), warn=wal > files.WAL_LIMIT_BYTES)
+
+
+def _filesystem_of(path: Path) -> str:
+    """Return the type of the filesystem that holds a file, or nothing where no list tells."""
+    if not _MOUNTS.exists():
+        return ""
+    mounts = dict(line.split()[1:3] for line in _MOUNTS.read_text().splitlines())
+    return next((mounts[str(p)] for p in path.resolve().parents if str(p) in mounts), "")
+
+
+def _of_database() -> Iterator[Finding]:
+    pragmas = {name: _query(f"PRAGMA {name}")[0] for name in _PRAGMAS}
+    is_safe = pragmas | {"synchronous": 2} == _PRAGMAS
+    text = ", ".join(f"{name}={value}" for name, value in pragmas.items())
+    yield _judge("PRAGMAs", text, fail=not is_safe, warn=pragmas != _PRAGMAS)
+    [schema] = _query("SELECT version_num FROM alembic_version") or ["none"]
+    text = f"{schema}; this program's is {SCHEMA_REVISION}"
+    yield _judge("schema", text, fail=schema > SCHEMA_REVISION, warn=schema != SCHEMA_REVISION)
+    yield _check("integrity", "integrity_check")
+    yield _check("references", "foreign_key_check")
+    if sqlite.VERSION >= (3, 44):
+        yield _check("text search", "integrity_check(message_text)")
+    else:  # it passes over what only writing could check
+        yield "warn", "text search", "not checked: needs SQLite 3.44"
+    yield _of_keys()
+
+
+def _check(name: str, pragma: str) -> Finding:
+    faults = [str(row) for row in _query(f"PRAGMA {pragma}") if row != "ok"]
+    return _judge(name, "; ".join(faults[:3]) or "no fault found", fail=bool(faults))
+
+
+def _of_keys() -> Finding:
+    keys, now = api_keys.list_all(), time.time()
+    if not keys:
+        host, _ = config.address(current_app.config["BIND"])
+        return _judge("mode", "open: no key was ever made", fail=not config.is_loopback(host))
+    valid = [key for key in keys if not key.revoked_at and (key.expires_at or now + 1) > now]
+    return _judge("mode", f"keyed: {len(valid)} of {len(keys)} keys are valid", warn=not valid)
+
+
+def _judge(name: str, text: str, fail: bool = False, warn: bool = False) -> Finding:
+    return "fail" if fail else "warn" if warn else "ok", name, text
+
+
+def _query(statement: str) -> list[Any]:
+    with database.read() as connection:
+        return [row[0] for row in connection.rows(statement)]

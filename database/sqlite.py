@@ -1,0 +1,343 @@
+"""SQLite: its settings, its connections, its file.
+
+The library is imported here and nowhere else, because two SQLite libraries in one process break
+each other's file locks.
+"""
+
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from itertools import starmap
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from flask import Flask
+
+from database import files
+from database.connection import Connection, Values, row_type
+from database.write_queue import Change, SharedCommits, Turn
+from rules.refusals import unavailable
+
+try:
+    from pysqlite3 import dbapi2 as dbapi
+except ImportError:
+    import sqlite3 as dbapi
+
+log = logging.getLogger("threads")
+
+Error = dbapi.Error
+VERSION = dbapi.sqlite_version_info
+QUEUE_SECONDS = 2.5
+UPGRADE_SECONDS = 60
+BUSY_MILLISECONDS = 3000
+_FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
+_PRAGMAS = (
+    f"busy_timeout={BUSY_MILLISECONDS}",
+    "journal_mode=WAL",
+    "foreign_keys=ON",
+    "journal_size_limit=67108864",
+    "cache_size=-8000",
+    "temp_store=MEMORY",
+    "secure_delete=FAST",
+    "trusted_schema=OFF",
+)
+
+KINDS = {
+    "SQLITE_BUSY": "busy",
+    "SQLITE_INTERRUPT": "too broad",
+    "SQLITE_FULL": "full",
+    "SQLITE_IOERR_SHMSIZE": "full",
+    "SQLITE_IOERR": "unavailable",
+    "UNIQUE": "repeated",
+    "SQLITE_READONLY": "unavailable",
+    "SQLITE_CANTOPEN": "unavailable",
+    "SQLITE_CORRUPT": "unavailable",
+    "SQLITE_NOTADB": "unavailable",
+}
+"""What an error is, by the beginning of its name, as in postgres.KINDS."""
+
+SEARCHES = {
+    "count": "SELECT count(*) FROM"
+    " (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)",
+    # The plus keeps SQLite from walking an index of threads where matches must drive.
+    "rare": "+threads.project = :project AND threads.seq IN"
+    " (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
+    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q)",
+    # The second condition would do; but each look for a message steps over all matches before it.
+    # The first reads the matches of `page` in one pass.
+    "common": "(threads.seq IN (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
+    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q AND message_text.rowid >="
+    " (SELECT min((SELECT min(messages.seq) FROM messages WHERE thread_seq = page.seq)) FROM page)"
+    " LIMIT 25 * :limit)"
+    " OR EXISTS (SELECT 1 FROM messages CROSS JOIN message_text"
+    " ON message_text.rowid = messages.seq"
+    " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q))",
+}
+"""SQL over the text of messages, as in postgres.SEARCHES: a count, and two conditions on threads.
+`page` are the threads that the list would show without a search."""
+
+
+def options(url: str, threads: int) -> dict[str, Any]:
+    """Return the options of the SQLAlchemy engine, which db.session and upgrades use.
+
+    A connection is opened for each of their transactions: the requests have others.
+    """
+    return {"module": dbapi, "paramstyle": "named", "poolclass": sa.pool.NullPool}
+
+
+class SQLiteConnection(Connection):
+    """A connection that reads a list in one step: the driver lets other threads run at each."""
+
+    def rows_at_once(self, statement: sa.Select[*tuple[Any, ...]], values: Values) -> list[Any]:
+        array, make_row = _as_array(statement)
+        return list(starmap(make_row, orjson.loads(self.value(array, values))))
+
+
+@lru_cache(maxsize=512)
+def _as_array(statement: sa.Select[*tuple[Any, ...]]) -> tuple[sa.Executable, Any]:
+    """Return the statement that makes one JSON array of all rows, and the type of its rows."""
+    rows = statement.subquery()
+    array = sa.select(sa.func.json_group_array(sa.func.json_array(*rows.c)))
+    return array, row_type(tuple(rows.c.keys()))
+
+
+class SQLite:
+    """One database file, as this process has it open."""
+
+    KINDS = KINDS
+    SEARCHES = SEARCHES
+    error: type[Exception] = Error
+
+    def __init__(self, app: Flask, engine: sa.Engine) -> None:
+        self.path = files.file_of(str(engine.url))
+        self.turn = Turn(f"{self.path}-queue")
+        self._engine = engine
+        self._commits = SharedCommits(self.turn)
+        self._idle: deque[Connection] = deque()
+        self._open: set[Any] = set()
+        self._durability: str = app.config["DURABILITY"]
+        self._log = files.log_of(self.path)
+        self._identity = files.identity(self.path)
+        self._log_identity: tuple[int, int] | None = None
+        self._may_make_file = True
+        _give_turns_to_sessions(engine, self)
+        if not has_wal_fix(VERSION):
+            log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
+
+    def await_file(self) -> None:
+        """Work on whatever file there will be, and make none."""
+        self._identity, self._may_make_file = None, False
+
+    def take(self) -> Connection:
+        """Return a connection that no other thread uses; SQLAlchemy's pool costs 5 % more."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.connection(self.connect())
+
+    def give_back(self, connection: Connection) -> None:
+        """End what is left of a transaction, and keep the connection for the next request."""
+        try:
+            connection.raw.rollback()
+        except Error:
+            self.disconnect(connection.raw)
+        else:
+            self._idle.append(connection)
+
+    def connect(self) -> Any:
+        """Return a new connection. Raises ApiError 503 where the file was replaced or is gone."""
+        self._refuse_another_file()
+        if not self._may_make_file and not os.path.exists(self.path):
+            raise unavailable()
+        raw = dbapi.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._open.add(raw)
+        try:
+            _prepare(raw, self._durability)
+        except BaseException:
+            self.disconnect(raw)
+            raise
+        self._identity, self._log_identity = files.identity(self.path), files.identity(self._log)
+        return raw
+
+    def disconnect(self, raw: Any) -> None:
+        """Close a connection; the last process to close the file deletes its log."""
+        raw.close()
+        self._open.discard(raw)
+        if not self._open:
+            self._log_identity = None
+
+    def connection(self, raw: Any) -> Connection:
+        """Return what runs statements on a driver's connection."""
+        return SQLiteConnection(raw, self._engine.dialect)
+
+    def begin(self, connection: Connection, is_snapshot: bool) -> None:
+        """Begin to read; one statement alone is a transaction by itself."""
+        if is_snapshot:
+            connection.raw.execute("BEGIN")
+
+    def write(
+        self, connection: Connection, change: Change, seconds: float | None
+    ) -> tuple[Any, Any, bool]:
+        """Store a change; return its result, its error, and whether the commit failed."""
+        self._refuse_another_file()
+        seconds = QUEUE_SECONDS if seconds is None else seconds
+        write = self._commits.store(connection, change, seconds)
+        return write.result, write.error, write.at_commit
+
+    @contextmanager
+    def upgrading(self) -> Iterator[sa.Connection]:
+        """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+        with self._engine.connect() as connection:
+            # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
+            connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]
+            connection.info["seconds"] = UPGRADE_SECONDS
+            with connection.begin():
+                yield connection
+                if orphan := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise SystemExit(f"The upgrade would leave a row without its parent: {orphan}.")
+
+    @contextmanager
+    def searching(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """Stop the statements inside after some seconds. Raises ApiError 400 for `q`."""
+        deadline = monotonic() + seconds
+        connection.raw.set_progress_handler(lambda: monotonic() > deadline, 10_000)
+        try:
+            yield
+        finally:
+            connection.raw.set_progress_handler(None, 0)
+
+    def name_of(self, error: BaseException) -> str:
+        """Return the name of an error, as KINDS has it."""
+        if str(error).startswith("UNIQUE"):
+            return "UNIQUE"
+        return str(getattr(error, "sqlite_errorname", ""))
+
+    def health(self) -> dict[str, bool]:
+        """Return what of the file is as it must be; nothing is written to find out."""
+        return {
+            "file": self._is_same_file(),
+            "disk": files.free_bytes(self.path) >= files.DISK_FLOOR_BYTES,
+            "wal": files.wal_bytes(self.path) <= files.WAL_LIMIT_BYTES,
+        }
+
+    def take_snapshot(self) -> Any:
+        """Return a copy of the whole database in memory, for restore_snapshot."""
+        copy = dbapi.connect(":memory:", check_same_thread=False)
+        with self._own_connection() as source:
+            source.backup(copy)
+        copy.execute("VACUUM")  # free pages would be written again at every restore
+        return copy
+
+    def restore_snapshot(self, copy: Any) -> None:
+        """Put a snapshot in place of everything but the API keys. Raises ApiError 503.
+
+        The connection is new: an older one keeps the text index of before in memory.
+        """
+        with self.turn.hold(UPGRADE_SECONDS), self._own_connection() as target:
+            keys = target.execute("SELECT * FROM api_keys").fetchall()
+            copy.execute("DELETE FROM api_keys")
+            if keys:
+                marks = ", ".join("?" * len(keys[0]))
+                copy.executemany(f"INSERT INTO api_keys VALUES ({marks})", keys)  # noqa: S608
+            copy.commit()
+            copy.backup(target)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole database as it is at this moment into a new file. Raises Error.
+
+        In one step: a copy made page by page begins anew at every write of another process.
+        """
+        with closing(dbapi.connect(path)) as copy, self._own_connection() as source:
+            source.backup(copy)
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Any]:
+        with closing(dbapi.connect(self.path)) as raw:
+            _prepare(raw, self._durability)
+            yield raw
+
+    def close(self) -> None:
+        """Close every connection; the last to be closed empties the log into the file."""
+        self._idle.clear()
+        for raw in list(self._open):
+            self.disconnect(raw)
+
+    def _is_same_file(self) -> bool:
+        """Return whether file and log are still those that were opened: writes would be lost."""
+        return self._identity in (None, files.identity(self.path)) and (
+            self._log_identity in (None, files.identity(self._log))
+        )
+
+    def _refuse_another_file(self) -> None:
+        if not self._is_same_file():
+            log.error("database error: the file or log was deleted or replaced")
+            raise unavailable()
+
+
+def _give_turns_to_sessions(engine: sa.Engine, database: SQLite) -> None:
+    """Let each transaction of db.session have the turn to write, from its first statement on.
+
+    One that reads first and writes later would fail if it waited for the turn only then.
+    """
+
+    def begin(connection: sa.Connection) -> None:
+        if "has_turn" not in connection.info:
+            database.turn.acquire(connection.info.get("seconds", QUEUE_SECONDS))
+            connection.info["has_turn"] = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def give_back(_: Any, record: Any) -> None:
+        if record.info.pop("has_turn", False):
+            database.turn.release()
+
+    sa.event.listen(engine, "do_connect", lambda *_: database.connect())
+    sa.event.listen(engine, "close", lambda raw, _: database.disconnect(raw))
+    sa.event.listen(engine, "begin", begin)
+    sa.event.listen(engine, "checkin", give_back)
+
+
+def faults_of(path: Path) -> list[str]:
+    """Return what is wrong inside a database file that nobody else uses. Raises Error."""
+    with closing(dbapi.connect(path)) as raw:
+        checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
+        rows = [row for check in checks for row in raw.execute(check)]
+    return [str(row) for row in rows if row != ("ok",)]
+
+
+def has_wal_fix(version: tuple[int, ...]) -> bool:
+    """Return whether this SQLite cannot lose commits by the WAL-reset bug (sqlite.org/wal.html)."""
+    return version >= _FIXED_SQLITE[-1] or any(
+        version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED_SQLITE
+    )
+
+
+def look_up(url: str, query: str) -> Any:
+    """Return one value of a database that no engine holds, or None where it has no such table.
+
+    Raises SystemExit with one line for a file that is no database.
+    """
+    path = files.file_of(url)
+    if not os.path.exists(path):
+        return None
+    try:
+        with closing(dbapi.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+            row = connection.execute(query).fetchone()
+        return row[0] if row else None
+    except dbapi.DatabaseError as error:
+        if "no such table" in str(error):
+            return None
+        cause = error if files.free_bytes(path) else "its disk is full"
+        sys.exit(f"The database {path} cannot be read: {cause}.")
+
+
+def _prepare(raw: Any, durability: str) -> None:
+    raw.isolation_level = None
+    for pragma in (*_PRAGMAS, f"synchronous={durability}"):
+        raw.execute(f"PRAGMA {pragma}")

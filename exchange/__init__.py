@@ -1,0 +1,1 @@
+"""The exchange format: JSON Lines, one thread a line; and Markdown for people."""

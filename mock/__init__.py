@@ -1,0 +1,67 @@
+"""The mock controls: addresses below /_mock, and two hooks that see every request."""
+
+from threading import Event, Lock
+from typing import Any
+
+from flask import Flask, Response
+
+from mock import faults, views
+from mock.request_log import RequestLog
+from store.api_keys import KeyCache
+from web.request import Request, current
+
+
+def init_app(app: Flask) -> None:
+    """Add the controls and their hooks, unless the settings rule them out."""
+    mode, workers = app.config["MOCK"], app.config["WORKERS"]
+    if mode == "on" or (mode == "auto" and workers in (None, 1)):
+        mock = app.extensions["mock"] = Mock(app)
+        app.register_blueprint(views.bp)
+        app.before_request(mock.before)
+        app.after_request(mock.after)
+
+
+class Mock:
+    """What the controls have set, and the hooks. For one process only."""
+
+    def __init__(self, app: Flask) -> None:
+        self.rules: list[faults.Rule] = []
+        self.log = RequestLog()
+        self.snapshots: dict[str, Any] = {}
+        self._lock, self._rules_end = Lock(), Event()
+        self._is_always_on = app.config["MOCK"] == "on"
+        self._keys: KeyCache = app.extensions["keys"]
+
+    def set_rules(self, rules: list[dict[str, Any]]) -> None:
+        """Replace the rules, and end all delays: each holds a thread."""
+        with self._lock:
+            self.rules = list(map(faults.Rule, rules))
+            self._rules_end.set()
+            self._rules_end = Event()
+
+    def before(self) -> None:
+        """Let the fault of this request happen: by its headers, else by the first rule."""
+        request, rules_end = current(), self._rules_end
+        if self._covers(request) and (fault := self._fault_of(request)):
+            faults.apply(fault, request, rules_end)
+
+    def after(self, response: Response) -> Response:
+        """Log this request, and drop its connection if that is its fault."""
+        request = current()
+        if self._covers(request):
+            self.log.add(request, response.status_code)
+            if request.is_dropped:
+                faults.drop_connection(request)
+        return response
+
+    def _covers(self, request: Request) -> bool:
+        """Return whether faults and log apply: with API keys under THREADS_MOCK=on only."""
+        if request.method == "OPTIONS" or request.path.startswith("/_mock/"):
+            return False
+        return self._is_always_on or not self._keys.is_keyed
+
+    def _fault_of(self, request: Request) -> dict[str, Any] | None:
+        if fault := faults.read_headers(request):
+            return fault
+        with self._lock:
+            return next((rule.object for rule in self.rules if rule.fires(request)), None)

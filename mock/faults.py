@@ -1,0 +1,113 @@
+"""Faults: errors, delays and dropped connections, by a rule or by the headers of one request."""
+
+import math
+import random
+import re
+import time
+from fnmatch import fnmatchcase
+from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR
+from threading import Event
+from typing import Any
+
+from mock.schemas import MAX_DELAY_MILLISECONDS
+from rules import refusals
+from web.error_answers import is_page
+from web.request import Request
+from web.request_body import read_bytes
+
+_DROPS = {"drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
+_STATUSES = {str(status): {"status": status} for status in range(400, 600)}
+_FAULTS: dict[str, dict[str, Any]] = {"": {}, **_DROPS, **_STATUSES}
+_DELAY = re.compile("([0-9]{1,5})(ms|s)")
+_UNITS = {"ms": 1, "s": 1000}
+_LOOK_SECONDS = 0.1
+
+
+class Rule:
+    """A fault rule: `object` is a loaded FaultRule with the counts `matched` and `fired`."""
+
+    def __init__(self, rule: dict[str, Any]) -> None:
+        self.object = {**rule, "matched": 0, "fired": 0}
+        self._random = random.Random(rule.get("seed"))  # noqa: S311
+
+    def fires(self, request: Request) -> bool:
+        """Count a request that matches; return whether the fault happens to it."""
+        rule = self.object
+        if rule.get("method", request.method) != request.method:
+            return False
+        if not fnmatchcase(request.path, rule["path"]):
+            return False
+        rule["matched"] += 1
+        is_due = rule["matched"] % rule.get("every", 1) == 0
+        is_due = is_due and rule["fired"] < rule.get("times", math.inf)
+        happens: bool = is_due and self._random.random() < rule.get("rate", 1)
+        rule["fired"] += happens
+        return happens
+
+
+def read_headers(request: Request) -> dict[str, Any]:
+    """Read X-Mock-Fault (`503`, `drop`, `drop-after`) and X-Mock-Delay (`250ms`, `2s`).
+
+    Raises ApiError 400.
+    """
+    fault = _read_fault(request.environ.get("HTTP_X_MOCK_FAULT", ""))
+    return fault | _read_delay(request.environ.get("HTTP_X_MOCK_DELAY", ""))
+
+
+def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
+    """Let a fault happen to a request. Raises ApiError 503, or with the status of the fault."""
+    # The body is read before the delay. A form is parsed: its bytes could not be read again.
+    _ = request.form if is_page(request.path) else read_bytes()
+    if "delay_ms" in fault:
+        _wait(request, random.uniform(*fault["delay_ms"]) / 1000, rules_end)  # noqa: S311
+    request.is_dropped = "drop" in fault
+    if fault.get("drop") == "before":
+        raise refusals.connection_dropped()
+    if "status" in fault:
+        raise refusals.injected(fault)
+
+
+def drop_connection(request: Request) -> None:
+    """Close the connection of a request, so that its answer cannot be sent."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.shutdown(SHUT_RDWR)
+
+
+def _read_fault(word: str) -> dict[str, Any]:
+    if word not in _FAULTS:
+        expected = "a status from 400 to 599, `drop` or `drop-after`"
+        raise refusals.wrong_mock_header("X-Mock-Fault", expected)
+    return _FAULTS[word]
+
+
+def _read_delay(word: str) -> dict[str, Any]:
+    if not word:
+        return {}
+    match = _DELAY.fullmatch(word)
+    milliseconds = int(match[1]) * _UNITS[match[2]] if match else math.inf
+    if milliseconds > MAX_DELAY_MILLISECONDS:
+        expected = "a time up to 60 s, for example 250ms or 2s"
+        raise refusals.wrong_mock_header("X-Mock-Delay", expected)
+    return {"delay_ms": (milliseconds, milliseconds)}
+
+
+def _wait(request: Request, seconds: float, rules_end: Event) -> None:
+    """Wait, at most until the rules end. Raises ApiError 503 when the client is gone.
+
+    What a test has given up on must not be stored while the next one runs.
+    """
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not _client_is_gone(request):
+        if rules_end.wait(min(_LOOK_SECONDS, left)):
+            break
+    if _client_is_gone(request):
+        raise refusals.client_is_gone()
+
+
+def _client_is_gone(request: Request) -> bool:
+    connection = request.environ.get("gunicorn.socket")
+    try:
+        return connection is not None and connection.recv(1, MSG_PEEK | MSG_DONTWAIT) == b""
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)

@@ -1,0 +1,60 @@
+"""The log of the last requests, in which a test sees what its program has sent."""
+
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from werkzeug.exceptions import HTTPException
+
+from rules.errors import ApiError
+from web.request import Request
+from web.request_body import read_bytes
+
+LOGGED_REQUESTS = 1_000
+LOGGED_BODY_BYTES = 16_384
+
+
+class RequestLog:
+    """The last requests of each project; those without an API key have None for a project."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str | None, deque[dict[str, Any]]] = {}
+
+    def of(self, request: Request) -> deque[dict[str, Any]]:
+        """Return the entries of a request's project, oldest first."""
+        project = request.project if request.key_shown else None
+        return self._entries.setdefault(project, deque(maxlen=LOGGED_REQUESTS))
+
+    def add(self, request: Request, status: int) -> None:
+        """Log a request that has its answer."""
+        entry = {
+            "method": request.method,
+            "path": request.path,
+            "query": request.query_string.decode(errors="replace"),
+            "status": status,
+            "milliseconds": (time.perf_counter_ns() - request.started) // 1_000_000,
+            "request_id": request.request_id,
+            "body": _body_of(request)[:LOGGED_BODY_BYTES],
+        }
+        self.of(request).append(entry)
+
+
+def shown(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with its body as the JSON that it is, else as text; null for none."""
+    body = entry["body"] or b"null"
+    try:
+        orjson.loads(body)
+    except ValueError:
+        return entry | {"body": body.decode(errors="replace")}
+    return entry | {"body": orjson.Fragment(body)}
+
+
+def _body_of(request: Request) -> bytes:
+    """Return the body. A short one that is not read yet is read now."""
+    is_short = 0 < (request.content_length or 0) <= LOGGED_BODY_BYTES
+    if is_short and "stream" not in vars(request):
+        with suppress(ApiError, HTTPException):
+            read_bytes()
+    return request.body or b""

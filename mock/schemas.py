@@ -1,0 +1,94 @@
+"""The schemas of the mock controls."""
+
+from typing import Any
+
+from marshmallow import ValidationError, validates_schema
+
+from rules import fields
+from rules.errors import PARAM, Fault
+from schemas import MAX_SECONDS
+
+MAX_DELAY_MILLISECONDS = 60_000
+_STATUS_HEADERS = ("retry_after", "retry_after_ms", "should_retry")
+
+
+class Delay(fields.Field):
+    """Milliseconds, as a number or as an array of the least and the most; loads as a pair."""
+
+    expected = "an integer or an array of two integers"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[int, int]:
+        bounds = value if type(value) is list else [value, value]
+        if len(bounds) != 2 or any(type(bound) is not int for bound in bounds):
+            raise ValidationError(fields.wrong_type(self.expected, value))
+        for bound in bounds:
+            if fault := fields.out_of_range(bound, 0, MAX_DELAY_MILLISECONDS):
+                raise ValidationError(fault)
+        return min(bounds), max(bounds)
+
+    def json_schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_DELAY_MILLISECONDS}
+        return {"oneOf": [number, {"type": "array", "items": number, "minItems": 2, "maxItems": 2}]}
+
+
+class Rate(fields.Field):
+    """A number from 0 to 1."""
+
+    expected = "a number from 0 to 1"
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> float:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValidationError(fields.wrong_type(self.expected, value))
+        return float(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": 0, "maximum": 1}
+
+
+class FaultRule(fields.StrictSchema):
+    method = fields.Choice("GET", "POST", "DELETE")
+    path = fields.Text(load_default="*")
+    status = fields.Integer(400, 599)
+    delay_ms = Delay()
+    drop = fields.Choice("before", "after")
+    times = fields.Integer(1)
+    every = fields.Integer(1)
+    rate = Rate()
+    seed = fields.Integer()
+    retry_after = fields.Integer(0)
+    retry_after_ms = fields.Integer(0)
+    should_retry = fields.Boolean()
+
+    @validates_schema
+    def refuse_senseless(self, rule: dict[str, Any], **_: Any) -> None:
+        """Refuse a rule that does nothing, or not all that it says."""
+        header = next((name for name in _STATUS_HEADERS if name in rule), None)
+        if "status" in rule and rule.get("drop") == "after":
+            raise _senseless("drop", "a request that fails with 'status' has no answer to drop")
+        if header and "status" not in rule:
+            raise _senseless(header, "it is told with a 'status' only")
+        if rule.keys().isdisjoint(("status", "delay_ms", "drop")):
+            reason = "without it, 'delay_ms' or 'drop' the rule does nothing"
+            raise _senseless("status", reason)
+
+
+def _senseless(name: str, reason: str) -> ValidationError:
+    return ValidationError({name: [Fault("invalid_value", f"Invalid '{PARAM}': {reason}.")]})
+
+
+class FaultRules(fields.StrictSchema):
+    rules = fields.Array(fields.Object(FaultRule), maximum=100, required=True)
+
+
+class IdSeed(fields.StrictSchema):
+    seed = fields.Integer(required=True, allow_none=True)
+
+
+class Clock(fields.StrictSchema):
+    frozen_at = fields.Integer(0, MAX_SECONDS, allow_none=True)
+    offset_seconds = fields.Integer(-MAX_SECONDS, MAX_SECONDS)
+
+
+class RequestFilter(fields.StrictSchema):
+    path = fields.Text(load_default="*")
+    since = fields.Text()

@@ -1,0 +1,156 @@
+"""/_mock: snapshots, faults, the request log, repeatable ids, and the clock."""
+
+import os
+import random
+import time
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from flask import Blueprint, Response, current_app
+
+import database
+from database.memory import is_memory
+from exchange import imports
+from mock import schemas
+from mock.request_log import shown
+from models import Message, StoredAnswer, Thread, Tombstone
+from rules import refusals
+from schemas import MAX_SECONDS
+from store.ids_and_clock import sources
+from web.operations import operation
+from web.request import current, project
+from web.request_body import read_bytes
+from web.responses import answer
+
+if TYPE_CHECKING:
+    from mock import Mock
+
+bp = Blueprint("mock", __name__, url_prefix="/_mock")
+_CHANGING = {f"mock.{view}" for view in ("reset", "seed", "restore", "set_ids", "set_clock")}
+
+
+@bp.before_request
+def refuse_a_kept_database() -> None:
+    """Protect a database that is kept from a test suite that is aimed at the wrong port."""
+    request, is_on = current(), current_app.config["MOCK"] == "on"
+    is_change = request.endpoint in _CHANGING and request.method != "OPTIONS"
+    if is_change and not is_on and not is_memory(current_app):
+        raise refusals.database_is_kept()
+
+
+@bp.post("/reset")
+@operation("resetMock", "Return to the seed")
+def reset() -> Response:
+    """Return to the seed. The first time it is loaded; later its snapshot is put back."""
+    snapshots, file = _mock().snapshots, database.the_file()
+    if "seed" not in snapshots:
+        snapshot = file.take_snapshot()
+        _load_seed(file.connection(snapshot))
+        snapshots["seed"] = snapshot
+    file.restore_snapshot(snapshots["seed"])
+    return answer({"object": "mock.reset"})
+
+
+@bp.post("/seed")
+@operation("seedMock", "Load JSON Lines (the body)")
+def seed() -> Response:
+    """Load threads: all of them, or none when a line is bad."""
+    lines = read_bytes().splitlines()
+    if faults := list(imports.faults_in(lines)):
+        raise refusals.bad_seed_lines(faults, sum(1 for line in lines if line.strip()))
+    outcomes = imports.import_lines(project(), lines, "replace")
+    return answer({"object": "mock.seed", "threads": sum(1 for _ in outcomes)})
+
+
+@bp.post("/snapshot")
+@operation("takeSnapshot", "Remember everything")
+def snapshot() -> Response:
+    _mock().snapshots["snapshot"] = database.the_file().take_snapshot()
+    return answer({"object": "mock.snapshot"})
+
+
+@bp.post("/restore")
+@operation("restoreSnapshot", "Return to the snapshot")
+def restore() -> Response:
+    snapshot, file = _mock().snapshots.get("snapshot"), database.the_file()
+    if snapshot is None:
+        raise refusals.no_snapshot()
+    file.restore_snapshot(snapshot)
+    return answer({"object": "mock.restore"})
+
+
+@bp.get("/faults")
+@operation("getFaults", "Show the fault rules")
+def faults() -> Response:
+    return answer({"rules": [rule.object for rule in _mock().rules]})
+
+
+@bp.post("/faults")
+@operation("setFaults", "Set the fault rules", body=schemas.FaultRules)
+def set_faults(body: dict[str, Any]) -> Response:
+    _mock().set_rules(body["rules"])
+    return faults()
+
+
+@bp.delete("/faults")
+@operation("clearFaults", "Clear the fault rules")
+def clear_faults() -> Response:
+    _mock().set_rules([])
+    return faults()
+
+
+@bp.get("/requests")
+@operation("getRequests", "Show the log", query=schemas.RequestFilter)
+def requests(query: dict[str, Any]) -> Response:
+    entries = iter(list(_mock().log.of(current())))
+    # The search for `since` consumes the entries up to it.
+    if "since" in query and query["since"] not in (entry["request_id"] for entry in entries):
+        raise refusals.no_logged_request()
+    data = [shown(entry) for entry in entries if fnmatchcase(entry["path"], query["path"])]
+    return answer({"object": "list", "data": data})
+
+
+@bp.delete("/requests")
+@operation("clearRequests", "Clear the log")
+def clear_requests() -> Response:
+    _mock().log.of(current()).clear()
+    return answer({"object": "list", "data": []})
+
+
+@bp.put("/ids")
+@operation("seedIds", "Make ids repeat", body=schemas.IdSeed)
+def set_ids(body: dict[str, Any]) -> Response:
+    """Make ids repeat from a seed; null makes them random again."""
+    seed = body["seed"]
+    sources.random = os.urandom if seed is None else random.Random(seed).randbytes  # noqa: S311
+    return answer({"seed": seed})
+
+
+@bp.put("/clock")
+@operation("setClock", "Freeze or move the clock", body=schemas.Clock)
+def set_clock(body: dict[str, Any]) -> Response:
+    """Freeze `created_at` at a second, or move it; an empty body sets it right again."""
+    frozen_at, offset = body.get("frozen_at"), body.get("offset_seconds", 0)
+
+    def clock() -> float:
+        return float((time.time() if frozen_at is None else frozen_at) + offset)
+
+    if not 0 <= clock() <= MAX_SECONDS:
+        raise refusals.invalid("offset_seconds", f"it moves the clock past 0 or {MAX_SECONDS}")
+    sources.now = clock
+    return answer({"now": int(clock())})
+
+
+def _mock() -> "Mock":
+    mock: Mock = current_app.extensions["mock"]
+    return mock
+
+
+def _load_seed(connection: database.Connection) -> None:
+    """Leave only the seed in a snapshot: others may write to the database itself meanwhile."""
+    for table in (Message, Thread, Tombstone, StoredAnswer):
+        connection.change(sa.delete(table))
+    imports.load_seed(connection, current_app.config["SEED"])
+    connection.raw.commit()
+    connection.raw.execute("VACUUM")

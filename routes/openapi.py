@@ -1,0 +1,125 @@
+"""The API document: OpenAPI 3.1, made of the views and the schemas that validate."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from marshmallow import Schema, missing
+
+import schemas
+from rules import fields
+from web.operations import PATH_IDS, Operation
+
+_DESCRIPTION = (
+    "The OpenAI Threads API on your own machine. Every address also answers without `/v1`. "
+    "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log. "
+    "While the controls under `/_mock` are on, the headers `X-Mock-Fault` (a status, `drop` or "
+    "`drop-after`) and `X-Mock-Delay` (`250ms`, `2s`) let one request fail or wait."
+)
+_ROOT = [{"url": "/"}]
+_PARAMETER = re.compile("<(\\w+)>")
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+
+
+@lru_cache(maxsize=8)
+def document(app: Flask) -> bytes:
+    """Return the document as JSON; it is built once."""
+    plugin = MarshmallowPlugin()
+    spec = APISpec(
+        "Threads server",
+        "1.0.0",
+        "3.1.0",
+        plugins=[plugin],
+        info={"description": _DESCRIPTION},
+        servers=[{"url": "/v1"}],
+    )
+    assert plugin.converter is not None
+    plugin.converter.add_attribute_function(_describe)  # type: ignore[no-untyped-call]
+    spec.components.schema("ErrorResponse", schema=schemas.ErrorResponse)
+    for path, method, operation, is_api in _operations(app):
+        described = _describe_operation(path, operation)
+        spec.path(path, operations={method: described | ({} if is_api else {"servers": _ROOT})})
+    return orjson.dumps(spec.to_dict())
+
+
+def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, bool]]:
+    """Yield each view that describes itself: path, method, and whether it is of the API.
+
+    The API answers with and without `/v1`; it is told once.
+    """
+    paths = {rule.rule for rule in app.url_map.iter_rules()}
+    for rule in app.url_map.iter_rules():
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if operation is None or rule.rule.startswith("/v1/"):
+            continue
+        path = _PARAMETER.sub(r"{\1}", rule.rule)
+        for method in sorted((rule.methods or set()).intersection(_METHODS)):
+            yield path, method.lower(), operation, f"/v1{rule.rule}" in paths
+
+
+def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [*_path_parameters(path), *_query_parameters(operation.query)],
+        "responses": {
+            "200": {"description": "Done", "content": _json(operation.answers)},
+            "default": {
+                "description": "Refused or failed",
+                "content": _json(schemas.ErrorResponse),
+            },
+        },
+    }
+    if operation.body:
+        needed = any(field.required for field in operation.body().fields.values())
+        described["requestBody"] = {"required": needed, "content": _json(operation.body)}
+    return described
+
+
+def _json(schema: type[Schema] | None) -> dict[str, Any]:
+    return {"application/json": {"schema": schema or {"type": "object"}}}
+
+
+def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+    for name, (prefix, _) in PATH_IDS.items():
+        if f"{{{name}}}" in path:
+            schema = fields.ObjectId(prefix).json_schema()
+            yield {"in": "path", "name": name, "required": True, "schema": schema}
+
+
+def _query_parameters(query: type[Schema] | None) -> Iterator[dict[str, Any]]:
+    parameters: dict[str, Any] = query().fields if query else {}
+    for name, field in parameters.items():
+        schema = field.json_schema()
+        if field.load_default is not missing:
+            schema["default"] = field.load_default
+        parameter = {"in": "query", "name": name, "schema": schema}
+        if isinstance(field, fields.Metadata):
+            parameter |= {"style": "deepObject", "explode": True}
+            schema["type"] = "object"
+        yield parameter
+
+
+def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
+    """Describe in JSON Schema what apispec cannot know of a field of ours."""
+    match field:
+        case schemas.Content():
+            text = fields.Text(maximum=schemas.MAX_TEXT_CHARACTERS).json_schema()
+            return {"oneOf": [text, self.field2property(field.parts)]}
+        case fields.Variant():
+            return {"oneOf": [self.resolve_nested_schema(each) for each in field.variants.values()]}
+        case fields.Array():
+            return field.length_bounds()
+        case fields.Object():
+            return {}
+        case fields.Field():
+            schema = field.json_schema()
+            if field.allow_none and isinstance(schema["type"], str):
+                schema["type"] = [schema["type"], "null"]
+            return schema
+    return {}

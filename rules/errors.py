@@ -1,0 +1,89 @@
+"""Refusals: ApiError for a request, Fault for one value of a body. See rules/refusals.py."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import ValidationError
+
+PARAM = "\0"
+PARENT = "\0\0"
+_SHOWN_CHARACTERS = 1000
+_RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
+
+
+class ApiError(Exception):
+    """A refusal: its HTTP status, sentence, param, code and extra headers."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+class Fault(str):
+    """The sentence about one wrong value, with its code on the wire.
+
+    PARAM stands where the path of the value belongs, PARENT for the path of the object around it.
+    Both are U+0000, which no accepted text contains: text of a client is never taken for them.
+    """
+
+    code: str | None
+
+    def __new__(cls, code: str | None, sentence: str) -> "Fault":
+        fault = super().__new__(cls, sentence)
+        fault.code = code
+        return fault
+
+    def at(self, path: str, parent: str = "") -> str:
+        """Return the sentence with its paths filled in."""
+        return self.replace(PARENT, parent).replace(PARAM, path)
+
+
+def first_fault(error: ValidationError) -> ApiError:
+    """Return the one fault to report: missing, then unknown, then the rest in schema order.
+
+    marshmallow reports unknown keys in no order: of several, the first by name is taken.
+    """
+    path, fault, parent = min(_walk(error.messages, ""), key=_rank)
+    return ApiError(400, fault.at(path, parent), path or None, fault.code)
+
+
+def goes_first(error: ValidationError) -> bool:
+    """Return whether a report holds a fault that goes before faults of types and bounds."""
+    return any(fault.code in _RANK for _, fault, _ in _walk(error.messages, ""))
+
+
+def faults_by_path(error: ValidationError) -> dict[str, str]:
+    """Return the sentence of every fault by its path (`metadata.colour`)."""
+    return {path: fault.at(path, parent) for path, fault, parent in _walk(error.messages, "")}
+
+
+def _rank(entry: tuple[str, Fault, str]) -> tuple[int, str]:
+    path, fault, _ = entry
+    return _RANK.get(fault.code, 2), path if fault.code == "unknown_parameter" else ""
+
+
+def _walk(node: Any, path: str, parent: str = "") -> Iterator[tuple[str, Fault, str]]:
+    """Yield each fault with its path and the path of the object around it."""
+    if isinstance(node, dict):
+        for key, below in node.items():
+            yield from _walk(below, path + _step(key, path), path)
+    else:
+        yield from ((path, fault, parent) for fault in node)
+
+
+def _step(key: int | str, path: str) -> str:
+    if isinstance(key, int):
+        return f"[{key}]"
+    name = key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}..."
+    return f".{name}" if path else name

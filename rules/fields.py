@@ -1,0 +1,391 @@
+"""The marshmallow fields of the API. Each refuses with Faults and describes itself.
+
+Source of the sentences: wire reference, table 1.1.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from marshmallow import RAISE, Schema, ValidationError, fields
+
+from rules.errors import PARAM, PARENT, Fault, goes_first
+
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_CHARACTERS = 64
+MAX_METADATA_VALUE_CHARACTERS = 512
+MAX_ID_CHARACTERS = 64
+PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+STORABLE = "^[^\\u0000]*$"
+HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
+"""It has no `\\s`: Python, JavaScript and Rust disagree on what that holds beyond ASCII."""
+
+_SHOWN_CHARACTERS = 200
+_EXACT_FLOATS = 1 << 53
+_SIMILAR = 0.8
+_DIGITS = re.compile(r"-?[0-9]{1,400}", re.ASCII)
+_HTTP_URL = re.compile(HTTP_URL)
+_KINDS = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a decimal number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+_MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
+_UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a JSON value's type with its article."""
+    return _KINDS[type(value)]
+
+
+def wrong_type(expected: str, value: Any) -> Fault:
+    """Return the fault of a value of another JSON type."""
+    sentence = f"Invalid type for '{PARAM}': expected {expected}, but got {kind_of(value)} instead."
+    return Fault("invalid_type", sentence)
+
+
+def not_supported(value: str, supported: Sequence[str]) -> Fault:
+    """Return the fault of a string outside a closed set."""
+    *most, last = [f"'{word}'" for word in supported]
+    before = f"{most[0]} and " if len(most) == 1 else "".join(f"{word}, " for word in most)
+    listed = f"{before}{'and ' if len(most) > 1 else ''}{last}"
+    sentence = f"Invalid value: '{_shown(value)}'. Supported values are: {listed}."
+    return Fault("invalid_value", sentence)
+
+
+def wrong_prefix(value: str, prefix: str) -> Fault:
+    """Return the fault of an id of another kind."""
+    sentence = f"Invalid '{PARAM}': '{_shown(value)}'. Expected an ID that begins with '{prefix}'."
+    return Fault("invalid_value", sentence)
+
+
+def out_of_range(value: int, minimum: int | None, maximum: int | None) -> Fault | None:
+    """Return the fault of an integer outside its bounds, or None."""
+    if minimum is not None and value < minimum:
+        problem, expected = "integer below minimum value", f"a value >= {minimum}"
+        return _out_of_bounds("integer_below_min_value", problem, expected, value)
+    if maximum is not None and value > maximum:
+        problem, expected = "integer above maximum value", f"a value <= {maximum}"
+        return _out_of_bounds("integer_above_max_value", problem, expected, value)
+    return None
+
+
+def _shown(value: str) -> str:
+    text = value.replace(PARAM, "\ufffd")
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _out_of_bounds(code: str, problem: str, expected: str, actual: Any) -> Fault:
+    sentence = f"Invalid '{PARAM}': {problem}. Expected {expected}, but got {actual} instead."
+    return Fault(code, sentence)
+
+
+def too_long(maximum: int, length: int) -> Fault:
+    """Return the fault of a string above its maximum length."""
+    expected, actual = f"a string with maximum length {maximum}", f"a string with length {length}"
+    return _out_of_bounds("string_above_max_length", "string too long", expected, actual)
+
+
+def _empty_string() -> Fault:
+    expected = "a string with minimum length 1"
+    return _out_of_bounds("empty_string", "empty string", expected, "an empty string")
+
+
+class Field(fields.Field[Any]):
+    """A field of one JSON type. A subclass says which, and checks the value in `read`."""
+
+    json_type: ClassVar[type] = dict
+    expected = "an object"
+    default_error_messages = {"required": _MISSING}
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if type(value) is not self.json_type:
+            raise ValidationError(wrong_type(self.expected, value))
+        return self.read(value)
+
+    def read(self, value: Any) -> Any:
+        """Return what a value of the right type loads as. Raises ValidationError."""
+        return value
+
+    def make_error(self, key: str, **kwargs: Any) -> ValidationError:
+        """Keep the Fault whole: marshmallow would format it into a plain string."""
+        if key == "null":
+            return ValidationError(wrong_type(self.expected, None))
+        return ValidationError(self.error_messages[key])
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of an accepted value."""
+        raise NotImplementedError
+
+
+class Text(Field):
+    """A string with bounds on its length, in characters."""
+
+    json_type = str
+    expected = "a string"
+
+    def __init__(self, minimum: int = 1, maximum: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    def read(self, value: Any) -> Any:
+        if len(value) < self.minimum:
+            raise ValidationError(_empty_string())
+        if self.maximum is not None and len(value) > self.maximum:
+            raise ValidationError(too_long(self.maximum, len(value)))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        schema = {"type": "string", "minLength": self.minimum, "pattern": STORABLE}
+        bound = {} if self.maximum is None else {"maxLength": self.maximum}
+        return {**schema, **bound, **self.metadata}
+
+
+class Url(Text):
+    """An http or https URL; the hosted API refused data URLs, too."""
+
+    def read(self, value: Any) -> Any:
+        if not _HTTP_URL.fullmatch(super().read(value)):
+            problem = "Expected a valid URL, but got a value with an invalid format."
+            raise ValidationError(Fault("invalid_value", f"Invalid '{PARAM}'. {problem}"))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": HTTP_URL}
+
+
+class FileId(Text):
+    """The id of a file: any string that begins with `file`, for there is no file service."""
+
+    def read(self, value: Any) -> Any:
+        if not super().read(value).startswith("file"):
+            raise ValidationError(wrong_prefix(value, "file"))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^file[^\\u0000]*$"}
+
+
+class ObjectId(Text):
+    """The id of a thread or message, as it may stand in a path."""
+
+    def __init__(self, prefix: str, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_ID_CHARACTERS, **kwargs)
+        self.prefix = prefix
+
+    def read(self, value: Any) -> Any:
+        if not super().read(value).startswith(self.prefix):
+            raise ValidationError(wrong_prefix(value, self.prefix))
+        if not PATH_ID.fullmatch(value):
+            sentence = f"Invalid '{PARAM}': ids hold letters, digits, '_' and '-' only."
+            raise ValidationError(Fault("invalid_value", sentence))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        rest = MAX_ID_CHARACTERS - len(self.prefix)
+        return {"type": "string", "pattern": f"^{self.prefix}[A-Za-z0-9_-]{{0,{rest}}}$"}
+
+
+class Choice(Field):
+    """One word of a closed set."""
+
+    json_type = str
+    expected = "a string"
+
+    def __init__(self, *supported: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supported = supported
+
+    def read(self, value: Any) -> Any:
+        if value not in self.supported:
+            raise ValidationError(not_supported(value, self.supported))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.supported)}
+
+
+class Boolean(Field):
+    """true or false."""
+
+    json_type = bool
+    expected = "a boolean"
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+class Integer(Field):
+    """An integer between two bounds, either of which may be open; 800.0 is one, too."""
+
+    json_type = int
+    expected = "an integer"
+
+    def __init__(
+        self, minimum: int | None = None, maximum: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if type(value) is float and value.is_integer() and abs(value) < _EXACT_FLOATS:
+            value = int(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+    def read(self, value: Any) -> Any:
+        if fault := out_of_range(value, self.minimum, self.maximum):
+            raise ValidationError(fault)
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        bounds = {"minimum": self.minimum, "maximum": self.maximum}
+        return {"type": "integer"} | {
+            key: bound for key, bound in bounds.items() if bound is not None
+        }
+
+
+class QueryInteger(Integer):
+    """An integer in a query string: plain digits, nothing that only Python reads as a number."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if not _DIGITS.fullmatch(value):
+            raise ValidationError(wrong_type(self.expected, value))
+        return super()._deserialize(int(value), attr, data, **kwargs)
+
+
+class Metadata(Field):
+    """At most 16 pairs of strings; null stands for none."""
+
+    expected = "a metadata object"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_none=True, **kwargs)
+
+    def read(self, value: Any) -> Any:
+        if len(value) > MAX_METADATA_PAIRS:
+            raise ValidationError(_too_many_pairs(len(value)))
+        faults = {key: [fault] for key, text in value.items() if (fault := _pair_fault(key, text))}
+        if faults:
+            raise ValidationError(faults)
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        value = {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS, "pattern": STORABLE}
+        return {
+            "type": ["object", "null"],
+            "description": "Up to 16 pairs; keys of at most 64, values of at most 512 characters.",
+            "maxProperties": MAX_METADATA_PAIRS,
+            "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARACTERS, "pattern": STORABLE},
+            "additionalProperties": value,
+        }
+
+
+def _too_many_pairs(count: int) -> Fault:
+    expected = f"an object with at most {MAX_METADATA_PAIRS} properties"
+    actual = f"an object with {count} properties"
+    code = "object_above_max_properties"
+    return _out_of_bounds(code, "too many properties", expected, actual)
+
+
+def _pair_fault(key: str, value: Any) -> Fault | None:
+    if len(key) > MAX_METADATA_KEY_CHARACTERS:
+        return Fault(
+            "property_name_above_max_length",
+            f"Invalid property name in '{PARENT}': '{key[:3]}...{key[-3:]}' is too long. "
+            f"Expected a string with maximum length {MAX_METADATA_KEY_CHARACTERS}, "
+            f"but got a string with length {len(key)} instead.",
+        )
+    if type(value) is not str:
+        return wrong_type("a string", value)
+    if len(value) > MAX_METADATA_VALUE_CHARACTERS:
+        return too_long(MAX_METADATA_VALUE_CHARACTERS, len(value))
+    return None
+
+
+class Object(Field, fields.Nested):  # type: ignore[misc]
+    """A nested object of a schema."""
+
+    def read(self, value: Any) -> Any:
+        return self.schema.load(value)
+
+
+class Array(Field, fields.List[Any]):
+    """An array with bounds on its length."""
+
+    json_type = list
+    expected = "an array"
+
+    def __init__(
+        self, items: fields.Field[Any], minimum: int = 0, maximum: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(items, **kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    def read(self, value: Any) -> Any:
+        fault = self._length_fault(len(value))
+        try:
+            loaded = fields.List._deserialize(self, value, None, None)
+        except ValidationError as error:
+            if fault and not goes_first(error):
+                raise ValidationError(fault) from error
+            raise
+        if fault:
+            raise ValidationError(fault)
+        return loaded
+
+    def _length_fault(self, length: int) -> Fault | None:
+        if self.maximum is not None and length > self.maximum:
+            expected = f"an array with maximum length {self.maximum}"
+            actual = f"an array with length {length}"
+            return _out_of_bounds("array_above_max_length", "array too long", expected, actual)
+        if length < self.minimum:
+            expected = f"an array with minimum length {self.minimum}"
+            return _out_of_bounds("empty_array", "empty array", expected, "an empty array")
+        return None
+
+    def length_bounds(self) -> dict[str, int]:
+        """Return the bounds in the words of JSON Schema."""
+        bounds = {"minItems": self.minimum or None, "maxItems": self.maximum}
+        return {key: bound for key, bound in bounds.items() if bound is not None}
+
+
+class Variant(Field):
+    """An object whose `type` names the schema that reads it."""
+
+    def __init__(self, variants: Mapping[str, Schema], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.variants = variants
+
+    def read(self, value: Any) -> Any:
+        if "type" not in value:
+            raise ValidationError({"type": [_MISSING]})
+        kind = value["type"]
+        if type(kind) is not str:
+            raise ValidationError({"type": [wrong_type("a string", kind)]})
+        if kind not in self.variants:
+            raise ValidationError({"type": [not_supported(kind, list(self.variants))]})
+        return self.variants[kind].load(value)
+
+
+class StrictSchema(Schema):
+    """A JSON object that names every key it takes."""
+
+    error_messages = {"unknown": _UNKNOWN}
+
+    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
+        """Name the key that was probably meant by an unknown one."""
+        messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+        for key, faults in messages.items():
+            if faults == [_UNKNOWN] and len(key) <= MAX_METADATA_KEY_CHARACTERS:
+                for meant in get_close_matches(key, self.load_fields, 1, _SIMILAR):
+                    hint = f"{_UNKNOWN} Did you mean '{meant}'?"
+                    messages[key] = [Fault("unknown_parameter", hint)]
+
+    class Meta:
+        unknown = RAISE

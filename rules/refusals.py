@@ -1,0 +1,292 @@
+"""Every refusal of the server, one function each. The faults of single values are in fields.py.
+
+The sentences of the hosted API are kept word for word: programs match them. Source: wire
+reference, table 1.1.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rules.errors import ApiError
+
+_DO_NOT_RETRY = {"x-should-retry": "false"}
+_CLOSE = {"Connection": "close"}
+_BEARER = {"WWW-Authenticate": "Bearer"}
+_WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
+
+# The database
+
+
+def busy() -> ApiError:
+    message = "The database is busy; nothing was written. Try again in a second."
+    return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
+
+
+def unavailable() -> ApiError:
+    message = "The database cannot be used; nothing was written. The server's log has the cause."
+    return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
+
+
+def disk_full() -> ApiError:
+    message = "The server's disk is full; nothing was written. Free some space, then retry."
+    return ApiError(507, message, code="disk_full", headers=_DO_NOT_RETRY)
+
+
+def outcome_unknown() -> ApiError:
+    message = "The database failed; whether the change was stored is unknown. See the server's log."
+    return ApiError(500, message, headers=_DO_NOT_RETRY)
+
+
+def id_exists() -> ApiError:
+    message = "PUT /_mock/ids made an id that exists already. POST /_mock/reset first."
+    return ApiError(400, message, code="id_exists")
+
+
+def search_too_broad() -> ApiError:
+    message = "The search took too long. Ask for a rarer word, or narrow the dates."
+    return ApiError(400, message, "q", "search_too_broad")
+
+
+# Addresses, ids and parameters
+
+
+def not_found(kind: str, id_: str) -> ApiError:
+    return ApiError(404, f"No {kind} found with id '{id_}'.")
+
+
+def no_such_cursor(kind: str, cursor: str, param: str) -> ApiError:
+    return ApiError(400, f"No {kind} found with id '{cursor}'.", param, "invalid_value")
+
+
+def nothing_to_search() -> ApiError:
+    return ApiError(400, "Invalid 'q': expected at least one word.", "q", "empty_string")
+
+
+def invalid(param: str, reason: str) -> ApiError:
+    return ApiError(400, f"Invalid '{param}': {reason}.", param, "invalid_value")
+
+
+def invalid_url(method: str, path: str) -> ApiError:
+    return ApiError(404, f"Invalid URL ({method} {path})")
+
+
+def method_not_allowed(method: str, path: str, methods: Iterable[str]) -> ApiError:
+    allowed = ", ".join(sorted(methods))
+    message = f"Method not allowed ({method} {path}). Use one of: {allowed}."
+    return ApiError(405, message, code="unsupported_operation")
+
+
+def server_error(status: int) -> ApiError:
+    message = "The server had an error while processing your request. Its log has the cause."
+    return ApiError(status, message, headers=_DO_NOT_RETRY)
+
+
+# Bodies and query strings
+
+
+def body_too_large() -> ApiError:
+    message = "The request body is too large. THREADS_MAX_BODY_BYTES sets the limit."
+    return ApiError(413, message, code="request_too_large", headers=_CLOSE)
+
+
+def body_cut_short() -> ApiError:
+    return _invalid_body("the request body ended early or its chunks are malformed.", _CLOSE)
+
+
+def no_plain_json() -> ApiError:
+    message = "Send the body as plain JSON with the header Content-Type: application/json."
+    return ApiError(415, message, code="unsupported_media_type")
+
+
+def invalid_json() -> ApiError:
+    message = (
+        "Invalid body: failed to parse JSON value. Please check the value to ensure it is valid "
+        "JSON. (Common errors include trailing commas, missing closing brackets, missing "
+        "quotation marks, etc.)"
+    )
+    return ApiError(400, message, code="invalid_json")
+
+
+def no_utf8() -> ApiError:
+    problem = "encountered a unicode decode error when parsing this JSON value. Send it as UTF-8."
+    return _invalid_body(problem)
+
+
+def no_object(kind: str) -> ApiError:
+    message = f"Invalid type: expected an object, but got {kind} instead."
+    return ApiError(400, message, code="invalid_request_error")
+
+
+def duplicate_key(key: str) -> ApiError:
+    return _invalid_body(f"duplicate JSON key '{key}'. Duplicate JSON keys are not supported.")
+
+
+def nul_in_body() -> ApiError:
+    return _invalid_body("strings cannot hold the NUL character (U+0000).")
+
+
+def nul_in_query() -> ApiError:
+    return ApiError(400, "Query parameters cannot hold the NUL character (U+0000).")
+
+
+def duplicate_parameter(name: str) -> ApiError:
+    problem = "You provided multiple values for this parameter, whereas only one is allowed."
+    return ApiError(400, f"Duplicate parameter: '{name}'. {problem}", name, "duplicate_parameter")
+
+
+def _invalid_body(problem: str, headers: dict[str, str] | None = None) -> ApiError:
+    return ApiError(400, f"Invalid body: {problem}", None, "invalid_request_error", headers)
+
+
+def malformed_idempotency_key() -> ApiError:
+    message = "An Idempotency-Key holds 1 to 255 printable ASCII characters."
+    return ApiError(400, message, code="invalid_idempotency_key")
+
+
+def idempotency_key_reused() -> ApiError:
+    problem = "This Idempotency-Key was used with another request."
+    message = f"{problem} Use a new key for each different request."
+    return ApiError(422, message, code="idempotency_key_reused")
+
+
+# Callers
+
+
+def no_api_key() -> ApiError:
+    message = (
+        "You didn't provide an API key. You need to provide your API key in an Authorization "
+        "header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+    )
+    return ApiError(401, message, headers=_BEARER)
+
+
+def wrong_api_key(masked: str) -> ApiError:
+    message = f"Incorrect API key provided: {masked}. Ask for one that is valid."
+    return ApiError(401, message, code="invalid_api_key", headers=_BEARER)
+
+
+def untrusted_host() -> ApiError:
+    message = (
+        "This Host is not served: without API keys it must be localhost or a loopback address, "
+        "or be named in THREADS_TRUSTED_HOSTS."
+    )
+    return ApiError(400, message, code="invalid_host")
+
+
+def forwarded_request() -> ApiError:
+    problem = "A server behind a proxy needs API keys"
+    message = f"{problem}; without them forwarded requests are refused."
+    return ApiError(403, message, code="forwarded_request")
+
+
+def foreign_page() -> ApiError:
+    message = "Other web pages may not change anything; THREADS_CORS_ORIGINS names those that may."
+    return ApiError(403, message, code="foreign_origin")
+
+
+def no_beta_header() -> ApiError:
+    message = (
+        "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again "
+        "by setting the header 'OpenAI-Beta: assistants=v2'."
+    )
+    return ApiError(400, message, code="invalid_beta")
+
+
+def malformed_beta_header(beta: str) -> ApiError:
+    expected = "The header should be in the format 'OpenAI-Beta: example_beta=v1'."
+    message = f"Invalid beta header provided: '{beta}'. {expected}"
+    return ApiError(400, message, code="invalid_beta")
+
+
+def unknown_beta(name: str) -> ApiError:
+    return ApiError(400, f"Unknown beta requested: '{name}'.", code="invalid_beta")
+
+
+# The browse page
+
+
+def not_signed_in() -> ApiError:
+    return ApiError(401, "Sign in at /admin/sign-in first.", code="not_signed_in")
+
+
+def signed_out() -> ApiError:
+    message = "You are signed out, and nothing was changed. Sign in in another tab first."
+    return ApiError(401, message, code="not_signed_in")
+
+
+def form_no_longer_valid() -> ApiError:
+    message = (
+        "This form is no longer valid: since you opened it, somebody signed in or out here, or "
+        "the server was set up anew. Nothing was changed."
+    )
+    return ApiError(400, message, "csrf_token", "invalid_form")
+
+
+# Imports
+
+
+def message_id_twice() -> ApiError:
+    return ApiError(400, "Two messages of this thread have the same id.", "messages")
+
+
+def message_of_another_thread(param: str) -> ApiError:
+    return invalid(param, "the message is of another thread")
+
+
+def bad_seed(place: str, reason: str | None) -> ApiError:
+    return ApiError(400, f"THREADS_SEED: {place}: {reason}")
+
+
+# The mock controls
+
+
+def sqlite_only() -> ApiError:
+    message = "This control works with SQLite only; nothing was changed."
+    return ApiError(403, message, code="sqlite_only")
+
+
+def database_is_kept() -> ApiError:
+    message = (
+        "This server keeps its database, so nothing was changed. Start it with "
+        "THREADS_DATABASE_URL=memory, or allow this with THREADS_MOCK=on."
+    )
+    return ApiError(403, message, code="database_is_kept")
+
+
+def no_snapshot() -> ApiError:
+    message = "There is no snapshot: POST /_mock/snapshot first."
+    return ApiError(400, message, code="no_snapshot")
+
+
+def bad_seed_lines(faults: list[tuple[int, str]], count: int) -> ApiError:
+    first = "; ".join(f"line {number}: {reason}" for number, reason in faults[:5])
+    message = f"{len(faults)} of {count} lines refused: {first}"
+    return ApiError(400, message, code="invalid_seed")
+
+
+def no_logged_request() -> ApiError:
+    return ApiError(400, "No logged request has this id.", "since", "invalid_value")
+
+
+def wrong_mock_header(name: str, expected: str) -> ApiError:
+    return ApiError(400, f"{name} takes {expected}.", code="invalid_value")
+
+
+def connection_dropped() -> ApiError:
+    return ApiError(503, "The connection was dropped by a fault rule.")
+
+
+def client_is_gone() -> ApiError:
+    return ApiError(503, "The client hung up while a fault rule delayed its request.")
+
+
+def injected(fault: dict[str, Any]) -> ApiError:
+    status = fault["status"]
+    waits = {name: fault[name] for name in _WAITS_OF_429 if name in fault}
+    if status == 429 and not waits:
+        waits = _WAITS_OF_429
+    headers = {name.replace("_", "-"): str(value) for name, value in waits.items()}
+    if "should_retry" in fault:
+        headers["x-should-retry"] = str(fault["should_retry"]).lower()
+    code = "rate_limit_exceeded" if status == 429 else "injected_fault"
+    return ApiError(status, f"Status {status} by a fault rule of /_mock.", None, code, headers)

@@ -1,0 +1,181 @@
+"""What gunicorn calls when the server starts, and when a worker starts or ends."""
+
+import ctypes
+import functools
+import gc
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn import util
+
+from database import files, memory, startup, transactions
+from database.sqlite import SQLite
+from database.transactions import is_postgres, module_of
+from models import SCHEMA_REVISION
+from rules.errors import ApiError
+from server.checks import check_addresses, is_running, name_of, read_settings
+from store import deletions
+from web.secret_key import secret_key
+
+log = logging.getLogger("threads")
+_KEYS = "SELECT count(*) FROM api_keys"
+_APP_LOAD_ERROR = 4
+_READ_SECONDS, _SEND_SECONDS = 5, 30
+_LINGER_SECONDS = 0.1
+_COUNTS_BYTES = 1 << 20
+_REFUSED = 3
+_PR_SET_PDEATHSIG = 1
+_SNIPPET = """
+Threads server at {url}
+    from openai import OpenAI
+    client = OpenAI(base_url="{url}", api_key="any")
+    print(client.beta.threads.create())
+"""
+
+
+def is_keyed(settings: dict[str, Any]) -> bool:
+    """Return whether an API key was ever made; True where a running server's database is away."""
+    try:
+        url = settings["DATABASE_URL"]
+        return url != "memory" and bool(module_of(url).look_up(url, _KEYS))
+    except SystemExit:
+        if is_running():
+            return True
+        raise
+
+
+def on_starting(server: Any) -> None:
+    """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
+    os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
+    settings = read_settings()
+    check_addresses(server.cfg, is_keyed(settings))
+    files.make_folder(settings["DATABASE_URL"])
+    prepared = startup.flask_settings(settings)
+    url = os.environ["THREADS_DATABASE_URL"] = prepared["SQLALCHEMY_DATABASE_URI"]
+    os.environ["THREADS_SECRET_KEY"] = secret_key(settings["SECRET_KEY"], url)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(memory.private_folder())
+    if settings["SEED"] or not startup.is_current(url):
+        _prepare_in_child()
+    # gunicorn waits 2 s for each peer to close, one after the other, and accepts nobody else.
+    util.close_graceful = functools.partial(util.close_graceful, timeout=_LINGER_SECONDS)
+    importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
+    gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
+
+
+def _prepare_in_child() -> None:
+    """Upgrade and seed in a child, so that no connection and no Alembic stay in this process."""
+    child = get_context("fork").Process(target=_prepare)
+    child.start()
+    child.join()
+    if child.exitcode:
+        cause = "The database could not be prepared; the lines above say why."
+        sys.exit(1 if child.exitcode == _REFUSED else cause)
+
+
+def _prepare() -> None:
+    try:
+        cli = importlib.import_module("cli")
+        with cli.create_app().app_context():
+            cli.prepare_database()
+    except (ApiError, SystemExit) as error:
+        print(error, file=sys.stderr)
+        sys.exit(_REFUSED)
+    except transactions.FAILURES as error:
+        cause = transactions.cause_of(error)
+        print(f"The database could not be prepared: {cause}.", file=sys.stderr)
+        sys.exit(_REFUSED)
+
+
+def when_ready(server: Any) -> None:
+    """Bound slow clients and say where the server listens: one JSON line on stdout."""
+    listeners = [listener.sock for listener in server.LISTENERS]
+    for sock in listeners:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _READ_SECONDS, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
+    url = f"http://{name_of(listeners[0])}/v1"
+    with suppress(OSError):  # a log on a full disk keeps nobody from being served
+        print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
+        print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
+
+
+def nworkers_changed(server: Any, new: int, old: int | None) -> None:
+    """Stay one process with mock controls, in spite of SIGTTIN: each would have its own."""
+    if old != 1 or new == 1:
+        return
+    settings = read_settings()
+    if settings["MOCK"] == "on" or (settings["MOCK"] == "auto" and not is_keyed(settings)):
+        server.log.warning("The mock controls need one worker: set THREADS_WORKERS and restart.")
+        server.num_workers = 1
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Let a worker end with its master, even a killed one: it would keep the port."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until gunicorn sets its own, one would be lost
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server.pid:
+            os._exit(1)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let no worker serve a database with another schema; finish what killed processes left."""
+    _refuse_old_schema(worker.wsgi)
+    _reserve_counts()
+    gc.freeze()
+    threading.Thread(target=_delete_left, args=(worker.wsgi,), daemon=True).start()
+
+
+def _refuse_old_schema(app: Flask) -> None:
+    """Stop a worker whose database has another schema than this program's.
+
+    A database that is away stops no worker: each answers 503 until it is back.
+    """
+    url, engine = app.config["SQLALCHEMY_DATABASE_URI"], app.extensions["database"]
+    try:
+        revision = module_of(url).look_up(url, startup.REVISION)
+    except SystemExit as error:
+        log.error(error.code)
+    else:
+        if is_postgres(url) or os.path.exists(files.file_of(url)):
+            return _refuse_revision(revision)
+        log.error("The database %s is missing.", files.file_of(url))
+    if isinstance(engine, SQLite):
+        engine.await_file()
+
+
+def _refuse_revision(revision: str | None) -> None:
+    """gunicorn ends the server at status 4, and starts the worker again at any other."""
+    if revision != SCHEMA_REVISION:
+        log.error("The database has schema %s, not %s: start anew.", revision, SCHEMA_REVISION)
+        raise SystemExit(_APP_LOAD_ERROR)
+
+
+def _reserve_counts() -> None:
+    """Give the file of this worker's counts its room: it is memory, and none left is a SIGBUS."""
+    path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"histogram_{os.getpid()}.db"
+    with suppress(OSError, AttributeError), path.open("wb") as file:  # macOS reserves nothing
+        os.posix_fallocate(file.fileno(), 0, _COUNTS_BYTES)
+
+
+def _delete_left(app: Flask) -> None:
+    """Finish deletions. They may be long, so requests are served meanwhile."""
+    with app.app_context(), suppress(ApiError):
+        deletions.delete_left()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Leave nothing of a stopped server in SQLite's log."""
+    if hasattr(worker, "wsgi"):
+        startup.close(worker.wsgi)

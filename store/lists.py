@@ -1,0 +1,221 @@
+"""Lists: pages by cursor position, never by offset; filters; search.
+
+Threads are listed by (`created_at`, `seq`), so that imported history keeps its place in time;
+messages by `seq` inside their thread, so that a clock that jumps changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+import database
+from database import Connection
+from models import Message, Thread, ThreadMetadata
+from rules import refusals
+from store import messages, threads
+from store.objects import Object, message_object, thread_object
+from store.search import SEARCH_SECONDS, match_expression, way_to_search
+from store.tombstones import place_of
+
+_Select = sa.Select[*tuple[Any, ...]]
+_BY_TIME = attrgetter("created_at", "seq")
+_BY_SEQ = attrgetter("seq")
+
+
+class Page(NamedTuple):
+    """Objects in the order of the query, and whether more follow in its direction."""
+
+    objects: list[Object]
+    has_more: bool
+
+
+class _Shape(NamedTuple):
+    """A list query without its values: each shape is built into SQL once."""
+
+    ascending: bool
+    after: bool
+    before: bool
+    filters: tuple[str, ...] = ()
+    pairs: int = 0
+    search: str = ""
+    condition: str = ""
+
+    @property
+    def is_backwards(self) -> bool:
+        """Whether the page ends right before the cursor: `before` alone says so."""
+        return self.before and not self.after
+
+
+def list_messages(
+    connection: Connection, project: str, thread_id: str, query: dict[str, Any]
+) -> Page:
+    """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
+    seq = messages.find_thread_seq(connection, project, thread_id)
+    shape = _shape(query, ("run_id",))
+    values = _values(query, shape) | {"project": project, "thread_seq": seq}
+    values |= _positions(connection, query, values, "message")
+    rows, has_more = _page(connection, _messages_statement(shape), _BY_SEQ, shape, values)
+    return Page([message_object(row, thread_id) for row in rows], has_more)
+
+
+def list_threads(connection: Connection, project: str, query: dict[str, Any]) -> Page:
+    """Return a page of threads; schemas.ListThreads has the filters.
+
+    Raises ApiError 400 for an unknown cursor, or for a search that takes over SEARCH_SECONDS.
+    """
+    shape = _shape(query, ("created_after", "created_before"))
+    values = _values(query, shape) | {"project": project, "thread_seq": 0}
+    values |= _positions(connection, query, values, "thread")
+    if "q" in query:
+        values["q"] = match_expression(query["q"])
+        rows, has_more = _search(connection, shape, values)
+    else:
+        rows, has_more = _page(connection, _threads_statement(shape), _BY_TIME, shape, values)
+    return Page([thread_object(row) for row in rows], has_more)
+
+
+def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a thread has a metadata pair."""
+    other = aliased(ThreadMetadata)
+    return sa.exists().where(
+        other.project == project,
+        other.key == key,
+        other.value == value,
+        other.created_at == Thread.created_at,
+        other.thread_seq == Thread.seq,
+    )
+
+
+def _shape(query: dict[str, Any], filters: tuple[str, ...]) -> _Shape:
+    present = tuple(name for name in filters if name in query)
+    pairs = len(query.get("metadata") or ())
+    return _Shape(query["order"] == "asc", "after" in query, "before" in query, present, pairs)
+
+
+def _values(query: dict[str, Any], shape: _Shape) -> dict[str, Any]:
+    values = {"limit": query["limit"] + 1} | {name: query[name] for name in shape.filters}
+    for number, (key, value) in enumerate((query.get("metadata") or {}).items()):
+        values |= {f"key{number}": key, f"value{number}": value}
+    return values
+
+
+@lru_cache(maxsize=64)
+def _messages_statement(shape: _Shape) -> _Select:
+    statement = sa.select(*messages.COLUMNS).where(Message.thread_seq == _bound("thread_seq"))
+    if "run_id" in shape.filters:
+        statement = statement.where(Message.run_id == _bound("run_id"))
+    return _paged(statement, (Message.seq,), shape)
+
+
+@lru_cache(maxsize=256)
+def _threads_statement(shape: _Shape) -> _Select:
+    """Build the SELECT of one shape.
+
+    The first metadata pair drives, for its stretch of the index is in list order already; but
+    where few matches drive, their condition states the project, too.
+    """
+    statement = sa.select(*threads.COLUMNS)
+    place: Sequence[Any] = (Thread.created_at, Thread.seq)
+    pairs = [has_pair(_bound("project"), *_pair(number)) for number in range(shape.pairs)]
+    if pairs and shape.search != "rare":
+        index = aliased(ThreadMetadata)
+        statement = statement.join(index, index.thread_seq == Thread.seq).where(
+            index.project == _bound("project"),
+            index.key == _bound("key0"),
+            index.value == _bound("value0"),
+        )
+        place = (index.created_at, index.thread_seq)
+        del pairs[0]
+    elif shape.search != "rare":
+        statement = statement.where(Thread.project == _bound("project"))
+    if "created_after" in shape.filters:
+        statement = statement.where(place[0] > _bound("created_after"))
+    if "created_before" in shape.filters:
+        statement = statement.where(place[0] < _bound("created_before"))
+    return _searched(statement.where(*pairs), place, shape)
+
+
+def _searched(statement: _Select, place: Sequence[Any], shape: _Shape) -> _Select:
+    """Add the search, whose condition may name `page`: the page if every thread had a match."""
+    if not shape.search:
+        return _paged(statement, place, shape)
+    matches = _paged(statement.where(sa.text(shape.condition)), place, shape)
+    page = _paged(statement.with_only_columns(Thread.seq), place, shape)
+    return matches.add_cte(page.cte("page"))
+
+
+def _bound(name: str) -> Any:
+    return sa.bindparam(name)
+
+
+def _pair(number: int) -> tuple[Any, Any]:
+    return _bound(f"key{number}"), _bound(f"value{number}")
+
+
+def _paged(statement: _Select, place: Sequence[Any], shape: _Shape) -> _Select:
+    """Add the cursors, the order and the limit."""
+    key = sa.tuple_(*place)
+    for param, is_present in (("after", shape.after), ("before", shape.before)):
+        if is_present:
+            position = sa.tuple_(*(_bound(f"{param}_{column.key}") for column in place))
+            is_ahead = shape.ascending == (param == "after")
+            statement = statement.where(key > position if is_ahead else key < position)
+    upwards = shape.ascending != shape.is_backwards
+    order = [column.asc() if upwards else column.desc() for column in place]
+    return statement.order_by(*order).limit(_bound("limit"))
+
+
+def _page(
+    connection: Connection,
+    statement: _Select,
+    place: Callable[[Any], Any],
+    shape: _Shape,
+    values: dict[str, Any],
+) -> tuple[list[Any], bool]:
+    rows = connection.rows_at_once(statement, values)
+    rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
+    limit = values["limit"] - 1
+    page = rows[:limit]
+    return page[::-1] if shape.is_backwards else page, len(rows) > limit
+
+
+def _search(
+    connection: Connection, shape: _Shape, values: dict[str, Any]
+) -> tuple[list[Any], bool]:
+    engine = database.current()
+    with engine.searching(connection, SEARCH_SECONDS):
+        way = way_to_search(connection, values["q"])
+        shape = shape._replace(search=way, condition=engine.SEARCHES[way])
+        return _page(connection, _threads_statement(shape), _BY_TIME, shape, values)
+
+
+_PLACES = {
+    "message": sa.select(Message.created_at, Message.seq).where(
+        Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor")
+    ),
+    "thread": sa.select(Thread.created_at, Thread.seq).where(
+        Thread.project == _bound("project"), Thread.id == _bound("cursor")
+    ),
+}
+
+
+def _positions(
+    connection: Connection, query: dict[str, Any], values: dict[str, Any], kind: str
+) -> dict[str, int]:
+    """Return the positions of the query's cursors, as values. Raises ApiError 400."""
+    positions: dict[str, int] = {}
+    for param in ("after", "before"):
+        if (cursor := query.get(param)) is None:
+            continue
+        place = connection.row(_PLACES[kind], values | {"cursor": cursor})
+        place = place or place_of(connection, values["project"], values["thread_seq"], cursor)
+        if not place:
+            raise refusals.no_such_cursor(kind, cursor, param)
+        created_at, seq = place
+        names = (f"{param}_created_at", f"{param}_seq", f"{param}_thread_seq")
+        positions |= dict(zip(names, (created_at, seq, seq), strict=True))
+    return positions

@@ -1,0 +1,120 @@
+"""Messages: find, create, modify, delete."""
+
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+
+from database import Connection
+from models import Message, Thread
+from rules import refusals
+from store.ids_and_clock import new_id, unix_now
+from store.objects import Object, message_object, to_json
+from store.tombstones import burial, bury
+
+COLUMNS = Message.__table__.c
+IS_THREAD = sa.and_(
+    Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("thread_id")
+)
+FIND_THREAD_SEQ = sa.select(Thread.seq).where(IS_THREAD)
+INSERT = sa.insert(Message)
+_CREATED = ("id", "created_at", "status", "completed_at", "role", "content", "attachments")
+_IS_MESSAGE = sa.and_(
+    Message.thread_seq == FIND_THREAD_SEQ.scalar_subquery(), Message.id == sa.bindparam("of_id")
+)
+_FIND = sa.select(*COLUMNS).where(_IS_MESSAGE)
+# PostgreSQL hands out `seq` before the commit: appends to a thread take turns on its row, so that
+# a reader who pages forward passes no message that is yet to come. SQLite has one turn for all.
+_APPEND = (
+    sa.insert(Message)
+    .from_select(
+        ["thread_seq", *_CREATED, "metadata"],
+        FIND_THREAD_SEQ.with_for_update(key_share=True).add_columns(
+            *(sa.bindparam(name, type_=COLUMNS[name].type) for name in (*_CREATED, "metadata"))
+        ),
+    )
+    .returning(*COLUMNS)
+)
+_MODIFY = (
+    sa.update(Message)
+    .where(_IS_MESSAGE)
+    .values(metadata=sa.bindparam("new_metadata"))
+    .returning(*COLUMNS)
+)
+_DELETE = sa.delete(Message).where(_IS_MESSAGE)
+_BURY = burial(
+    sa.select(Message.thread_seq, Message.id, Message.created_at, Message.seq).where(_IS_MESSAGE)
+)
+
+
+def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int:
+    """Return the key that a thread's messages refer to. Raises ApiError 404."""
+    seq = connection.value(FIND_THREAD_SEQ, {"of_project": project, "thread_id": thread_id})
+    if seq is None:
+        raise refusals.not_found("thread", thread_id)
+    return int(seq)
+
+
+def find_message(connection: Connection, project: str, thread_id: str, message_id: str) -> Object:
+    """Return the message object. Raises ApiError 404, also for a message of another thread."""
+    key = _key(project, thread_id, message_id)
+    row = connection.row(_FIND, key)
+    return message_object(row, thread_id) if row else _refuse(connection, key)
+
+
+def create_message(
+    connection: Connection, project: str, thread_id: str, body: dict[str, Any]
+) -> Object:
+    """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
+    values = message_values(body, unix_now())
+    row = connection.row(_APPEND, {"of_project": project, "thread_id": thread_id, **values})
+    if not row:
+        raise refusals.not_found("thread", thread_id)
+    return message_object(row, thread_id)
+
+
+def modify_message(
+    connection: Connection, project: str, thread_id: str, message_id: str, body: dict[str, Any]
+) -> Object:
+    """Replace the metadata if the body has it; return the message object. Raises ApiError 404."""
+    if "metadata" not in body:
+        return find_message(connection, project, thread_id, message_id)
+    key = _key(project, thread_id, message_id)
+    row = connection.row(_MODIFY, {**key, "new_metadata": to_json(body["metadata"] or {})})
+    return message_object(row, thread_id) if row else _refuse(connection, key)
+
+
+def delete_message(connection: Connection, project: str, thread_id: str, message_id: str) -> None:
+    """Delete a message. Raises ApiError 404."""
+    key = _key(project, thread_id, message_id)
+    bury(connection, _BURY, key)
+    if not connection.change(_DELETE, key):
+        _refuse(connection, key)
+
+
+def message_values(body: dict[str, Any], now: int) -> dict[str, Any]:
+    """Return the column values of a loaded CreateMessage body."""
+    return {
+        "id": new_id("msg"),
+        "created_at": now,
+        "status": "completed",
+        "completed_at": now,
+        "role": body["role"],
+        "content": to_json([_part(part) for part in body["content"]]),
+        "attachments": to_json(body.get("attachments") or []),
+        "metadata": to_json(body.get("metadata") or {}),
+    }
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] != "text":
+        return part
+    return {"type": "text", "text": {"value": part["text"], "annotations": []}}
+
+
+def _key(project: str, thread_id: str, message_id: str) -> dict[str, Any]:
+    return {"of_project": project, "thread_id": thread_id, "of_id": message_id}
+
+
+def _refuse(connection: Connection, key: dict[str, Any]) -> NoReturn:
+    find_thread_seq(connection, key["of_project"], key["thread_id"])
+    raise refusals.not_found("message", key["of_id"])

@@ -1,0 +1,58 @@
+"""The form of each object on the wire, stated once: its keys in order, from the columns of a row.
+
+Columns that hold JSON text go out as they are stored. Source: wire reference, decision 1.
+"""
+
+from typing import Any, TypeAlias
+
+import orjson
+
+Object: TypeAlias = dict[str, Any]
+"""An object as it goes out; orjson writes it."""
+
+
+def thread_object(row: Any) -> Object:
+    """Return the thread object of a row of `threads`."""
+    return {
+        "id": row.id,
+        "object": "thread",
+        "created_at": row.created_at,
+        "metadata": orjson.Fragment(row.metadata),
+        "tool_resources": orjson.Fragment(row.tool_resources),
+    }
+
+
+def message_object(row: Any, thread_id: str) -> Object:
+    """Return the message object of a row of `messages`."""
+    details = row.incomplete_details
+    return {
+        "id": row.id,
+        "object": "thread.message",
+        "created_at": row.created_at,
+        "assistant_id": row.assistant_id,
+        "thread_id": thread_id,
+        "run_id": row.run_id,
+        "status": row.status,
+        "incomplete_details": details and orjson.Fragment(details),
+        "completed_at": row.completed_at,
+        "incomplete_at": row.incomplete_at,
+        "role": row.role,
+        "content": orjson.Fragment(row.content),
+        "attachments": orjson.Fragment(row.attachments),
+        "metadata": orjson.Fragment(row.metadata),
+    }
+
+
+def deleted_object(id_: str, kind: str) -> Object:
+    """Return a deletion object; `kind` is `thread` or `thread.message`."""
+    return {"id": id_, "object": f"{kind}.deleted", "deleted": True}
+
+
+def decoded(value: Any) -> Any:
+    """Return objects with their JSON columns decoded, for a template."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def to_json(value: Any) -> str:
+    """Return compact JSON text, as it is stored."""
+    return orjson.dumps(value).decode()

@@ -1,0 +1,50 @@
+"""Tombstones: the place in its list of what was deleted, so that a cursor keeps its place."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONFLICT
+
+from database import Connection, Values
+from models import Tombstone
+from store.ids_and_clock import unix_now
+
+KEPT_SECONDS = 86_400
+_KEY = ["project", "thread_seq", "id"]
+_EXPIRED = sa.delete(Tombstone).where(Tombstone.deleted_at <= sa.bindparam("expiry"))
+_FIND = sa.select(Tombstone.created_at, Tombstone.seq).where(
+    Tombstone.project == sa.bindparam("of_project"),
+    Tombstone.thread_seq == sa.bindparam("of_thread_seq"),
+    Tombstone.id == sa.bindparam("of_id"),
+    Tombstone.deleted_at > sa.bindparam("expiry"),
+)
+
+
+def burial(rows: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
+    """Return the statement that keeps the places of rows that are about to be deleted.
+
+    `rows` selects (thread_seq, id, created_at, seq); thread_seq is 0 for a thread itself.
+    """
+    values = rows.add_columns(
+        sa.bindparam("of_project", type_=sa.Text), sa.bindparam("now", type_=sa.BigInteger)
+    )
+    names = ["thread_seq", "id", "created_at", "seq", "project", "deleted_at"]
+    buried = insert(Tombstone).from_select(names, values)
+    moved = {name: buried.excluded[name] for name in ("created_at", "seq", "deleted_at")}
+    return buried.on_conflict_do_update(index_elements=_KEY, set_=moved)
+
+
+def bury(connection: Connection, burial: sa.Executable, values: Values) -> None:
+    """Run a burial, and drop the tombstones that are too old."""
+    now = unix_now()
+    connection.change(burial, {**values, "now": now})
+    connection.change(_EXPIRED, {"expiry": now - KEPT_SECONDS})
+
+
+def place_of(connection: Connection, project: str, thread_seq: int, id_: str) -> Any:
+    """Return the place (created_at, seq) of what was deleted in the last 24 hours, or None.
+
+    Source: wire reference, decision 8.
+    """
+    values = {"of_project": project, "of_thread_seq": thread_seq, "of_id": id_}
+    return connection.row(_FIND, values | {"expiry": unix_now() - KEPT_SECONDS})

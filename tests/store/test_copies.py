@@ -1,0 +1,172 @@
+"""Large threads: copied and deleted in batches, while others write, and whole for every reader."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+
+import database
+from models import DEFAULT_PROJECT, HIDDEN_PROJECT, Message, Thread
+from store import copies, deletions
+from store.copies import Copy
+
+MESSAGES = 25
+AT_ONCE = 10
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of these tests takes three batches."""
+    monkeypatch.setattr(copies, "MESSAGES_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(deletions, "MESSAGES_AT_ONCE", AT_ONCE)
+
+
+@pytest.fixture
+def large(client: FlaskClient) -> str:
+    texts = [{"role": "user", "content": f"word{number}"} for number in range(MESSAGES)]
+    body = {"messages": texts, "metadata": {"size": "large"}}
+    return str(client.post("/threads", json=body).json["id"])
+
+
+def texts(client: FlaskClient, thread_id: str) -> list[str]:
+    page = client.get(f"/threads/{thread_id}/messages?order=asc&limit=100").json
+    return [message["content"][0]["text"]["value"] for message in page["data"]]
+
+
+def stored(app: Flask) -> tuple[int, int]:
+    """The threads and messages in the database, those out of sight too."""
+    with app.app_context(), database.snapshot() as connection:
+        return tuple(
+            connection.value(sa.select(sa.func.count()).select_from(table))
+            for table in (Thread, Message)
+        )
+
+
+def between_batches(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> list[Any]:
+    """Call a function in each pause between two batches; return what it returned."""
+    results: list[Any] = []
+    monkeypatch.setattr(time, "sleep", lambda _: results.append(run()))
+    return results
+
+
+def test_a_copy_is_out_of_sight_until_it_is_whole(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> tuple[list[str], list[str]]:
+        other = app.test_client()
+        pages = (other.get(path).json["data"] for path in ("/threads", "/threads?q=word3"))
+        first, second = ([thread["id"] for thread in page] for page in pages)
+        return first, second
+
+    seen = between_batches(monkeypatch, look)
+    copy = client.post(f"/threads/{large}/copy").json
+    assert seen == [([large], [large])] * 2
+    assert texts(client, copy["id"]) == [f"word{number}" for number in range(MESSAGES)]
+    assert copy["metadata"] == {"size": "large"}
+    found = client.get("/threads?metadata[size]=large&q=word24").json["data"]
+    assert {thread["id"] for thread in found} == {large, copy["id"]}
+
+
+def test_others_write_while_a_thread_is_copied_and_deleted(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = between_batches(monkeypatch, lambda: app.test_client().post("/threads").status_code)
+    copy = client.post(f"/threads/{large}/copy").json["id"]
+    client.delete(f"/threads/{large}")
+    assert set(written) == {200}
+    assert len(written) >= 4
+    assert len(texts(client, copy)) == MESSAGES
+    assert stored(app) == (1 + len(written), MESSAGES)
+
+
+def test_a_thread_that_is_deleted_while_it_is_copied_is_404_and_leaves_nothing(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        monkeypatch.undo()
+        app.test_client().delete(f"/threads/{large}")
+
+    between_batches(monkeypatch, delete)
+    assert client.post(f"/threads/{large}/copy").status_code == 404
+    assert stored(app) == (0, 0)
+
+
+def test_a_copy_has_the_messages_of_its_beginning(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = {"role": "user", "content": "late"}
+    between_batches(
+        monkeypatch, lambda: app.test_client().post(f"/threads/{large}/messages", json=late)
+    )
+    copy = client.post(f"/threads/{large}/copy").json["id"]
+    assert texts(client, copy) == [f"word{number}" for number in range(MESSAGES)]
+
+
+def test_an_idempotent_copy_is_made_once(app: Flask, client: FlaskClient, large: str) -> None:
+    key = {"Idempotency-Key": "copy"}
+    first, second = (client.post(f"/threads/{large}/copy", headers=key) for _ in range(2))
+    assert first.json == second.json
+    assert stored(app) == (2, 2 * MESSAGES)
+
+
+def test_a_deleted_thread_is_gone_at_the_first_commit(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> tuple[int, list[Any]]:
+        other = app.test_client()
+        found = other.get("/threads?metadata[size]=large").json["data"]
+        return other.get(f"/threads/{large}").status_code, found
+
+    seen = between_batches(monkeypatch, look)
+    assert client.delete(f"/threads/{large}").status_code == 200
+    assert len(seen) >= 2
+    assert all(each == (404, []) for each in seen)
+    assert stored(app) == (0, 0)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_running_copy_is_not(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(_: float) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, app.app_context():
+        patch.setattr(time, "sleep", kill)
+        with pytest.raises(Killed):
+            deletions.delete_thread(DEFAULT_PROJECT, large)
+        other = client.post("/threads", json={"messages": [{"role": "user", "content": "x"}] * 25})
+        with pytest.raises(Killed):
+            Copy(DEFAULT_PROJECT, other.json["id"], {}).__enter__()
+    with app.app_context():
+        deletions.delete_left()
+        assert hidden() == 1
+        hour = deletions.LEFT_SECONDS + 1
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + hour)
+        deletions.delete_left()
+        assert hidden() == 0
+    assert stored(app) == (1, 25)
+
+
+def hidden() -> int:
+    count = sa.select(sa.func.count()).select_from(Thread)
+    with database.read() as connection:
+        return int(connection.value(count.where(Thread.project == HIDDEN_PROJECT)))
+
+
+def test_many_copies_at_once_are_all_whole(app: Flask, client: FlaskClient, large: str) -> None:
+    """On PostgreSQL, too, where each waits for a connection of its own."""
+    with ThreadPoolExecutor(8) as pool:
+        made = [
+            pool.submit(app.test_client().post, f"/threads/{large}/copy").result for _ in range(8)
+        ]
+        ids = [answer().json["id"] for answer in made]
+    assert all(len(texts(client, id_)) == MESSAGES for id_ in ids)
