@@ -8,9 +8,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
-"""The project of threads that are being copied or deleted: no key opens it, no list shows it."""
+"""The project of threads during their copy or deletion: no key opens it, no list shows it."""
 SCHEMA_REVISION = "0007"
-"""The newest revision in migrations/; compared with the database at each start."""
+"""The newest revision in migrations/; each start compares it with the database."""
 
 
 class Base(DeclarativeBase):
@@ -23,12 +23,13 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(metadata=Base.metadata)
+_HAS_RUN: Any = dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text("run_id IS NOT NULL"))
 _KEYED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _SEQUENCED: dict[str, Any] = {"sqlite_strict": True, "sqlite_autoincrement": True}
 
 
 class Thread(Base):
-    """A conversation. `metadata` and `tool_resources` hold the JSON text that goes out."""
+    """A conversation; `metadata` and `tool_resources` are JSON text."""
 
     __tablename__ = "threads"
 
@@ -69,14 +70,7 @@ class Message(Base):
     __table_args__ = (
         sa.UniqueConstraint("thread_seq", "id"),
         sa.Index("messages_by_thread", "thread_seq", "seq"),
-        sa.Index(
-            "messages_by_run",
-            "thread_seq",
-            "run_id",
-            "seq",
-            sqlite_where=sa.text("run_id IS NOT NULL"),
-            postgresql_where=sa.text("run_id IS NOT NULL"),
-        ),
+        sa.Index("messages_by_run", "thread_seq", "run_id", "seq", **_HAS_RUN),
         _SEQUENCED,
     )
 
@@ -96,7 +90,7 @@ class ThreadMetadata(Base):
 
 
 class Tombstone(Base):
-    """The place in its list of what was deleted; `thread_seq` is 0 for a thread itself."""
+    """The place of a deleted thread or message in its list; `thread_seq` is 0 for a thread."""
 
     __tablename__ = "tombstones"
 
@@ -111,7 +105,7 @@ class Tombstone(Base):
 
 
 class ApiKey(Base):
-    """A key: the hash of its secret, the characters shown of it, and the project it opens."""
+    """An API key: the hash of its secret, its first characters, and its project."""
 
     __tablename__ = "api_keys"
 
@@ -129,7 +123,7 @@ class ApiKey(Base):
 
 
 class StoredAnswer(Base):
-    """The answer of a write that carried an Idempotency-Key."""
+    """The answer of a write with an Idempotency-Key."""
 
     __tablename__ = "idempotency"
 
@@ -143,7 +137,7 @@ class StoredAnswer(Base):
 
 
 class FailedSignIn(Base):
-    """How often an address gave a wrong key to the browse page, and when last."""
+    """The wrong keys of an address at the browse page: how many, and the time of the last."""
 
     __tablename__ = "failed_sign_ins"
 

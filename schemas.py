@@ -4,74 +4,53 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError
 
-from rules.errors import Fault
-from rules.fields import (
-    MAX_ID_CHARACTERS,
-    Array,
-    Boolean,
-    Choice,
-    Field,
-    FileId,
-    Integer,
-    Metadata,
-    Object,
-    ObjectId,
-    QueryInteger,
-    StrictSchema,
-    Text,
-    Url,
-    Variant,
-    too_long,
-)
+from rules import errors, fields
 
 MAX_TEXT_CHARACTERS = 256_000
-MAX_ATTACHMENTS = 10
-MAX_QUERY_CHARACTERS = 512
 MAX_SECONDS = 253_402_300_799
-"""The last second of the year 9999: a program that sends a later one means milliseconds."""
+"""The last second of the year 9999. A greater number is a time in milliseconds, by mistake."""
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
 
 
 # Parts of a message
 
 
-class TextPart(StrictSchema):
-    type = Choice("text", required=True)
-    text = Text(maximum=MAX_TEXT_CHARACTERS, required=True)
+class TextPart(fields.StrictSchema):
+    type = fields.Choice("text", required=True)
+    text = fields.Text(maximum=MAX_TEXT_CHARACTERS, required=True)
 
 
-class ImageFile(StrictSchema):
-    file_id = FileId(required=True)
-    detail = Choice("auto", "low", "high", load_default="auto")
+class ImageFile(fields.StrictSchema):
+    file_id = fields.FileId(required=True)
+    detail = fields.Choice("auto", "low", "high", load_default="auto")
 
 
-class ImageFilePart(StrictSchema):
-    type = Choice("image_file", required=True)
-    image_file = Object(ImageFile, required=True)
+class ImageFilePart(fields.StrictSchema):
+    type = fields.Choice("image_file", required=True)
+    image_file = fields.Object(ImageFile, required=True)
 
 
-class ImageUrl(StrictSchema):
-    url = Url(required=True)
-    detail = Choice("auto", "low", "high", load_default="auto")
+class ImageUrl(fields.StrictSchema):
+    url = fields.Url(required=True)
+    detail = fields.Choice("auto", "low", "high", load_default="auto")
 
 
-class ImageUrlPart(StrictSchema):
-    type = Choice("image_url", required=True)
-    image_url = Object(ImageUrl, required=True)
+class ImageUrlPart(fields.StrictSchema):
+    type = fields.Choice("image_url", required=True)
+    image_url = fields.Object(ImageUrl, required=True)
 
 
 _IMAGES: dict[str, Schema] = {"image_file": ImageFilePart(), "image_url": ImageUrlPart()}
 
 
-class Content(Field):
+class Content(fields.Text):
     """The content of a message: one string, or an array of parts; loads as an array of parts."""
 
-    json_type = str
     expected = "one of a string or array of objects"
 
-    def __init__(self, part: Variant, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.parts = Array(part, minimum=1)
+    def __init__(self, part: fields.Variant, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_TEXT_CHARACTERS, **kwargs)
+        self.parts = fields.Array(part, minimum=1)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if type(value) is list:
@@ -80,233 +59,228 @@ class Content(Field):
 
     def read(self, value: Any) -> Any:
         if not value:
-            raise ValidationError(Fault(None, "Message content must be non-empty."))
-        if len(value) > MAX_TEXT_CHARACTERS:
-            raise ValidationError(too_long(MAX_TEXT_CHARACTERS, len(value)))
-        return [{"type": "text", "text": value}]
+            raise ValidationError(errors.Fault(None, "Message content must be non-empty."))
+        return [{"type": "text", "text": super().read(value)}]
 
 
-class Tool(StrictSchema):
-    type = Choice("code_interpreter", "file_search", required=True)
+class Tool(fields.StrictSchema):
+    type = fields.Choice("code_interpreter", "file_search", required=True)
 
 
-class Attachment(StrictSchema):
-    file_id = FileId(required=True)
-    tools = Array(Object(Tool), required=True)
+class Attachment(fields.StrictSchema):
+    file_id = fields.FileId(required=True)
+    tools = fields.Array(fields.Object(Tool), required=True)
 
 
 # Tool resources
 
 
-class AutoChunking(StrictSchema):
-    type = Choice("auto", required=True)
+class AutoChunking(fields.StrictSchema):
+    type = fields.Choice("auto", required=True)
 
 
-class StaticSizes(StrictSchema):
-    max_chunk_size_tokens = Integer(100, 4096, required=True)
-    chunk_overlap_tokens = Integer(required=True)
+class StaticSizes(fields.StrictSchema):
+    max_chunk_size_tokens = fields.Integer(100, 4096, required=True)
+    chunk_overlap_tokens = fields.Integer(required=True)
 
 
-class StaticChunking(StrictSchema):
-    type = Choice("static", required=True)
-    static = Object(StaticSizes, required=True)
+class StaticChunking(fields.StrictSchema):
+    type = fields.Choice("static", required=True)
+    static = fields.Object(StaticSizes, required=True)
 
 
-class VectorStore(StrictSchema):
-    file_ids = Array(Text(maximum=MAX_ID_CHARACTERS))
-    chunking_strategy = Variant({"auto": AutoChunking(), "static": StaticChunking()})
-    metadata = Metadata()
+class VectorStore(fields.StrictSchema):
+    file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS))
+    chunking_strategy = fields.Variant({"auto": AutoChunking(), "static": StaticChunking()})
+    metadata = fields.Metadata()
 
 
-class CodeInterpreter(StrictSchema):
-    file_ids = Array(Text(maximum=MAX_ID_CHARACTERS), maximum=20)
+class CodeInterpreter(fields.StrictSchema):
+    file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=20)
 
 
-class FileSearch(StrictSchema):
-    vector_store_ids = Array(Text(maximum=MAX_ID_CHARACTERS), maximum=1)
+class FileSearch(fields.StrictSchema):
+    vector_store_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=1)
 
 
 class CreateFileSearch(FileSearch):
-    vector_stores = Array(Object(VectorStore), maximum=1)
+    vector_stores = fields.Array(fields.Object(VectorStore), maximum=1)
 
 
-class ToolResources(StrictSchema):
-    code_interpreter = Object(CodeInterpreter)
-    file_search = Object(FileSearch)
+class ToolResources(fields.StrictSchema):
+    code_interpreter = fields.Object(CodeInterpreter)
+    file_search = fields.Object(FileSearch)
 
 
 class CreateToolResources(ToolResources):
-    file_search = Object(CreateFileSearch)
+    file_search = fields.Object(CreateFileSearch)
 
 
 # Request bodies
 
 
-class CreateMessage(StrictSchema):
-    role = Choice("user", "assistant", required=True)
-    content = Content(Variant({"text": TextPart(), **_IMAGES}), required=True)
-    attachments = Array(Object(Attachment), maximum=MAX_ATTACHMENTS, allow_none=True)
-    metadata = Metadata()
+class CreateMessage(fields.StrictSchema):
+    role = fields.Choice("user", "assistant", required=True)
+    content = Content(fields.Variant({"text": TextPart(), **_IMAGES}), required=True)
+    attachments = fields.Array(fields.Object(Attachment), maximum=10, allow_none=True)
+    metadata = fields.Metadata()
 
 
-class ModifyMessage(StrictSchema):
-    metadata = Metadata()
+class ModifyMessage(fields.StrictSchema):
+    metadata = fields.Metadata()
 
 
-class CreateThread(StrictSchema):
-    messages = Array(Object(CreateMessage))
-    tool_resources = Object(CreateToolResources, allow_none=True)
-    metadata = Metadata()
+class CreateThread(fields.StrictSchema):
+    messages = fields.Array(fields.Object(CreateMessage))
+    tool_resources = fields.Object(CreateToolResources, allow_none=True)
+    metadata = fields.Metadata()
 
 
-class ModifyThread(StrictSchema):
-    tool_resources = Object(ToolResources, allow_none=True)
-    metadata = Metadata()
+class ModifyThread(fields.StrictSchema):
+    tool_resources = fields.Object(ToolResources, allow_none=True)
+    metadata = fields.Metadata()
 
 
-class CopyThread(StrictSchema):
-    metadata = Metadata()
+class CopyThread(fields.StrictSchema):
+    metadata = fields.Metadata()
 
 
 # Query strings
 
 
-class ListMessages(StrictSchema):
-    limit = QueryInteger(1, 100, load_default=20)
-    order = Choice("asc", "desc", load_default="desc")
-    after = ObjectId("msg")
-    before = ObjectId("msg")
-    run_id = Text(maximum=MAX_ID_CHARACTERS)
+class _Page(fields.StrictSchema):
+    limit = fields.QueryInteger(1, 100, load_default=20)
+    order = fields.Choice("asc", "desc", load_default="desc")
 
 
-class ListThreads(StrictSchema):
-    limit = QueryInteger(1, 100, load_default=20)
-    order = Choice("asc", "desc", load_default="desc")
-    after = ObjectId("thread")
-    before = ObjectId("thread")
-    metadata = Metadata()
-    created_after = QueryInteger(0, MAX_SECONDS)
-    created_before = QueryInteger(0, MAX_SECONDS)
-    q = Text(maximum=MAX_QUERY_CHARACTERS, metadata={"pattern": A_WORD})
+class ListMessages(_Page):
+    after = fields.ObjectId("msg")
+    before = fields.ObjectId("msg")
+    run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS)
+
+
+class ListThreads(_Page):
+    after = fields.ObjectId("thread")
+    before = fields.ObjectId("thread")
+    metadata = fields.Metadata()
+    created_after = fields.QueryInteger(0, MAX_SECONDS)
+    created_before = fields.QueryInteger(0, MAX_SECONDS)
+    q = fields.Text(maximum=512, metadata={"pattern": A_WORD})
 
 
 # Objects that go out
 
 
-class ThreadObject(StrictSchema):
-    id = ObjectId("thread", required=True)
-    object = Choice("thread", required=True)
-    created_at = Integer(0, MAX_SECONDS, required=True)
-    metadata = Metadata(required=True)
-    tool_resources = Object(ToolResources, required=True, allow_none=True)
+class ThreadObject(fields.StrictSchema):
+    id = fields.ObjectId("thread", required=True)
+    object = fields.Choice("thread", required=True)
+    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    metadata = fields.Metadata(required=True)
+    tool_resources = fields.Object(ToolResources, required=True, allow_none=True)
 
 
-class FileReference(StrictSchema):
-    file_id = Text(required=True)
+class FileReference(fields.StrictSchema):
+    file_id = fields.Text(required=True)
 
 
-class FileCitation(StrictSchema):
-    type = Choice("file_citation", required=True)
-    text = Text(0, required=True)
-    start_index = Integer(0, required=True)
-    end_index = Integer(0, required=True)
-    file_citation = Object(FileReference, required=True)
+class FileCitation(fields.StrictSchema):
+    type = fields.Choice("file_citation", required=True)
+    text = fields.Text(0, required=True)
+    start_index = fields.Integer(0, required=True)
+    end_index = fields.Integer(0, required=True)
+    file_citation = fields.Object(FileReference, required=True)
 
 
-class FilePath(StrictSchema):
-    type = Choice("file_path", required=True)
-    text = Text(0, required=True)
-    start_index = Integer(0, required=True)
-    end_index = Integer(0, required=True)
-    file_path = Object(FileReference, required=True)
+class FilePath(fields.StrictSchema):
+    type = fields.Choice("file_path", required=True)
+    text = fields.Text(0, required=True)
+    start_index = fields.Integer(0, required=True)
+    end_index = fields.Integer(0, required=True)
+    file_path = fields.Object(FileReference, required=True)
 
 
-class TextValue(StrictSchema):
-    value = Text(0, required=True)
-    annotations = Array(
-        Variant({"file_citation": FileCitation(), "file_path": FilePath()}), required=True
+class TextValue(fields.StrictSchema):
+    value = fields.Text(0, required=True)
+    annotations = fields.Array(
+        fields.Variant({"file_citation": FileCitation(), "file_path": FilePath()}), required=True
     )
 
 
-class TextPartObject(StrictSchema):
-    type = Choice("text", required=True)
-    text = Object(TextValue, required=True)
+class TextPartObject(fields.StrictSchema):
+    type = fields.Choice("text", required=True)
+    text = fields.Object(TextValue, required=True)
 
 
-class RefusalPart(StrictSchema):
-    type = Choice("refusal", required=True)
-    refusal = Text(0, required=True)
+class RefusalPart(fields.StrictSchema):
+    type = fields.Choice("refusal", required=True)
+    refusal = fields.Text(0, required=True)
 
 
-class IncompleteDetails(StrictSchema):
-    reason = Text(required=True)
+class IncompleteDetails(fields.StrictSchema):
+    reason = fields.Text(required=True)
 
 
 _STORED_PARTS = {"text": TextPartObject(), **_IMAGES, "refusal": RefusalPart()}
 
 
-class MessageObject(StrictSchema):
-    id = ObjectId("msg", required=True)
-    object = Choice("thread.message", required=True)
-    created_at = Integer(0, MAX_SECONDS, required=True)
-    assistant_id = Text(required=True, allow_none=True)
-    thread_id = ObjectId("thread", required=True)
-    run_id = Text(maximum=MAX_ID_CHARACTERS, required=True, allow_none=True)
-    status = Choice("in_progress", "incomplete", "completed", required=True)
-    incomplete_details = Object(IncompleteDetails, required=True, allow_none=True)
-    completed_at = Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    incomplete_at = Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    role = Choice("user", "assistant", required=True)
-    content = Array(Variant(_STORED_PARTS), required=True)
-    attachments = Array(Object(Attachment), required=True, allow_none=True)
-    metadata = Metadata(required=True)
+class MessageObject(fields.StrictSchema):
+    id = fields.ObjectId("msg", required=True)
+    object = fields.Choice("thread.message", required=True)
+    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    assistant_id = fields.Text(required=True, allow_none=True)
+    thread_id = fields.ObjectId("thread", required=True)
+    run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
+    status = fields.Choice("in_progress", "incomplete", "completed", required=True)
+    incomplete_details = fields.Object(IncompleteDetails, required=True, allow_none=True)
+    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    incomplete_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    role = fields.Choice("user", "assistant", required=True)
+    content = fields.Array(fields.Variant(_STORED_PARTS), required=True)
+    attachments = fields.Array(fields.Object(Attachment), required=True, allow_none=True)
+    metadata = fields.Metadata(required=True)
 
 
-class ThreadList(StrictSchema):
-    object = Choice("list", required=True)
-    data = Array(Object(ThreadObject), required=True)
-    first_id = ObjectId("thread", required=True, allow_none=True)
-    last_id = ObjectId("thread", required=True, allow_none=True)
-    has_more = Boolean(required=True)
+class ThreadList(fields.StrictSchema):
+    object = fields.Choice("list", required=True)
+    data = fields.Array(fields.Object(ThreadObject), required=True)
+    first_id = fields.ObjectId("thread", required=True, allow_none=True)
+    last_id = fields.ObjectId("thread", required=True, allow_none=True)
+    has_more = fields.Boolean(required=True)
 
 
 class MessageList(ThreadList):
-    data = Array(Object(MessageObject), required=True)
-    first_id = ObjectId("msg", required=True, allow_none=True)
-    last_id = ObjectId("msg", required=True, allow_none=True)
+    data = fields.Array(fields.Object(MessageObject), required=True)
+    first_id = fields.ObjectId("msg", required=True, allow_none=True)
+    last_id = fields.ObjectId("msg", required=True, allow_none=True)
 
 
-class ThreadDeleted(StrictSchema):
-    id = ObjectId("thread", required=True)
-    object = Choice("thread.deleted", required=True)
-    deleted = Boolean(required=True)
+class ThreadDeleted(fields.StrictSchema):
+    id = fields.ObjectId("thread", required=True)
+    object = fields.Choice("thread.deleted", required=True)
+    deleted = fields.Boolean(required=True)
 
 
-class MessageDeleted(StrictSchema):
-    id = ObjectId("msg", required=True)
-    object = Choice("thread.message.deleted", required=True)
-    deleted = Boolean(required=True)
+class MessageDeleted(ThreadDeleted):
+    id = fields.ObjectId("msg", required=True)
+    object = fields.Choice("thread.message.deleted", required=True)
 
 
-class Error(StrictSchema):
-    message = Text(required=True)
-    type = Text(required=True)
-    param = Text(0, required=True, allow_none=True)
-    code = Text(required=True, allow_none=True)
+class Error(fields.StrictSchema):
+    message = fields.Text(required=True)
+    type = fields.Text(required=True)
+    param = fields.Text(0, required=True, allow_none=True)
+    code = fields.Text(required=True, allow_none=True)
 
 
-class ErrorResponse(StrictSchema):
-    error = Object(Error, required=True)
+class ErrorResponse(fields.StrictSchema):
+    error = fields.Object(Error, required=True)
 
 
 # One line of an import
 
 
-class _Tolerant(StrictSchema):
-    """An object of an export: what may be null may also be absent, as the hosted API left it out.
-
-    It loads as null.
-    """
+class _Tolerant(fields.StrictSchema):
+    """An object of an export: an absent value loads as null where null is allowed."""
 
     def on_bind_field(self, field_name: str, field_obj: Any) -> None:
         if field_obj.allow_none:
@@ -318,11 +292,11 @@ class ImportedThread(_Tolerant, ThreadObject):
 
 
 class ImportedMessage(_Tolerant, MessageObject):
-    status = Choice("in_progress", "incomplete", "completed", load_default="completed")
+    status = fields.Choice("in_progress", "incomplete", "completed", load_default="completed")
 
 
-class ImportedLine(StrictSchema):
+class ImportedLine(fields.StrictSchema):
     """One line of the exchange format: a thread and its messages, oldest first."""
 
-    thread = Object(ImportedThread, required=True)
-    messages = Array(Object(ImportedMessage), required=True)
+    thread = fields.Object(ImportedThread, required=True)
+    messages = fields.Array(fields.Object(ImportedMessage), required=True)

@@ -1,4 +1,4 @@
-"""/admin/: the page on which a person finds, reads, exports, edits and deletes conversations."""
+"""/admin/: the pages to find, read, export, edit and delete conversations."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from admin import display, sign_in, views
 
 
 class PageSession(SecureCookieSessionInterface):
-    """A session for the pages alone: the API neither reads nor pays for one."""
+    """A session for the pages only: the API needs none."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         return super().open_session(app, request) if request.path.startswith("/admin/") else None
@@ -19,10 +19,8 @@ class PageSession(SecureCookieSessionInterface):
 
 
 def init_app(app: Flask) -> None:
-    """Register the pages, their sign-in, their CSRF check and their session cookie.
-
-    The cookie's name tells servers apart: a browser sends a host's cookies to all of its ports.
-    """
+    """Register the pages, their sign-in, their CSRF check and their session cookie."""
+    # Each server names its cookie: a browser sends a host's cookies to all ports of the host.
     server = hashlib.sha256(app.config["SECRET_KEY"].encode()).hexdigest()[:8]
     app.config.update(
         PERMANENT_SESSION_LIFETIME=sign_in.SESSION_LIFE,

@@ -1,4 +1,4 @@
-"""What the pages show: rows of a list, times, shortened texts, Markdown."""
+"""The contents of the pages: rows of a list, times, shortened texts, Markdown."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from store.summaries import MAX_COUNTED_MESSAGES, Summary
 SHOWN_CHIPS = 4
 MAX_MARKDOWN_DEPTH = 18
 MAX_MARKDOWN_CHARACTERS = 10_000
-"""Longer texts are shown as they are: brackets alone can make Markdown quadratic."""
+"""Longer texts are shown as they are: Markdown with many brackets takes quadratic time."""
 _DAY_SECONDS = 86_400
 
 
 class Chip(NamedTuple):
-    """A metadata pair in a list; `query` filters by it, under the argument `name`."""
+    """A metadata pair in a list. `query` filters by it, and `name` is its argument."""
 
     key: str
     value: str
@@ -59,12 +59,11 @@ def _chip(key: str, value: str) -> Chip:
 
 def headline(summary: Summary) -> str:
     """Return the first line of a thread's first text."""
-    line = " ".join(summary.text.partition("\n")[0].split())
-    return short(line, 120)
+    return short(" ".join(summary.text.partition("\n")[0].split()), 120)
 
 
 def message_count(summary: Summary) -> str:
-    """Return the number of a thread's messages, as far as they are counted."""
+    """Return the number of a thread's messages; a `+` stands for more."""
     plus = "+" if summary.messages > MAX_COUNTED_MESSAGES else ""
     return f"{min(summary.messages, MAX_COUNTED_MESSAGES):,}{plus}"
 
@@ -85,7 +84,7 @@ def _moment(second: int) -> tuple[str, str]:
 
 
 def _distance(seconds: int) -> str:
-    """Return how long ago that is, unless it is long or still to come."""
+    """Return a distance up to 30 days in the past, such as `3 h ago`, else an empty text."""
     if not -60 < seconds < 30 * _DAY_SECONDS:
         return ""
     for size, unit in ((_DAY_SECONDS, "d"), (3600, "h"), (60, "min")):
@@ -100,31 +99,31 @@ def short(text: str, maximum: int = 80) -> str:
 
 
 def short_id(id_: str) -> str:
-    """Return an id's beginning and end, enough to tell it from others."""
+    """Return the beginning and the end of an id."""
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
 
 
 def pretty(value: Any) -> str:
-    """Return JSON to read."""
+    """Return JSON with line breaks and indents."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def is_long(text: str) -> bool:
-    """Return whether a text is folded."""
+    """Return whether the page folds a text."""
     return len(text) > 2_000 or text.count("\n") > 30
 
 
 def markdown(text: str) -> Markup:
-    """Return the HTML of a message's text, free of HTML, images and styles of its own."""
+    """Return the HTML of a message's text, without HTML, images and styles of the text."""
     if len(text) > MAX_MARKDOWN_CHARACTERS:
         return _plain(text)
-    return Markup(_render(text))  # noqa: S704 (html=False escapes what is stored)
+    return Markup(_render(text))  # noqa: S704 (html=False escapes stored HTML)
 
 
 @lru_cache(maxsize=512)
 def _render(text: str) -> str:
     tokens = _MARKDOWN.parse(text)
-    # Deeper lists and quotes leave no room for words, and below 100 levels there are none.
+    # Deeper lists and quotes leave no room for words, and markdown-it drops text below 100 levels.
     if any(token.level > MAX_MARKDOWN_DEPTH for token in tokens):
         return _plain(text)
     return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
@@ -135,30 +134,28 @@ def _plain(text: str) -> Markup:
 
 
 def _markdown_renderer() -> MarkdownIt:
-    """Return a renderer without images (they would load from elsewhere) and headings.
-
-    A heading of a message becomes a bold paragraph: the page's outline is the page's own.
-    """
-    renderer = MarkdownIt("js-default", {"breaks": True}).disable("image")
-    renderer.core.ruler.push("dress", _dress)
+    renderer = MarkdownIt("js-default", {"breaks": True})
+    renderer.disable("image")  # an image would load from another server
+    renderer.core.ruler.push("attributes", _set_attributes)
+    # A heading becomes a bold paragraph: the outline of the page has no headings of messages.
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
     renderer.add_render_rule("heading_close", lambda *_: "</strong></p>\n")
-    # A group, not a region: a page may hold many tables, and landmarks need names of their own.
+    # A group, not a region: a page may hold many tables, and each landmark needs another name.
     opening = '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>\n'
     renderer.add_render_rule("table_open", lambda *_: opening)
     renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return renderer
 
 
-def _dress(state: Any) -> None:
+def _set_attributes(state: Any) -> None:
     for token in chain.from_iterable([block, *(block.children or [])] for block in state.tokens):
         if token.type == "link_open":
             token.attrSet("rel", "noopener noreferrer nofollow")
         elif token.type in ("bullet_list_open", "ordered_list_open", "blockquote_open"):
-            # Bullets, numbers and bars stand where the language of the text begins its lines.
+            # Bullets, numbers and bars stand on the side where the language begins its lines.
             token.attrSet("dir", "auto")
         elif token.type in ("th_open", "td_open") and (style := token.attrs.pop("style", "")):
-            # Alignment comes as a style attribute, which the page's policy refuses.
+            # The page's policy refuses the style attribute of the alignment.
             token.attrSet("class", style.removeprefix("text-align:")[0])
 
 

@@ -1,6 +1,5 @@
-"""The forms of the page: what a person enters, and showing it again beside what is wrong."""
+"""The forms of the page: they are read here, and shown again with their faults."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flask import flash, redirect, render_template, request
@@ -14,7 +13,7 @@ Answer = str | Response | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 
 class Form(NamedTuple):
-    """The texts in a form, the body that they load as, and the faults by path."""
+    """The texts in a form, the body made of them, and the faults by path."""
 
     fields: dict[str, Any]
     body: dict[str, Any]
@@ -22,18 +21,16 @@ class Form(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """A form's template, the schema that loads it, and what turns its fields into a body."""
+    """A form's template, the schema of its body, and the names of the body's values."""
 
     template: str
     schema: Schema
-    body_of: Callable[[dict[str, Any]], dict[str, Any]]
+    names: tuple[str, ...]
 
 
 def read_filters() -> dict[str, str]:
-    """Return the URL's arguments, `pair=key=value` as `metadata[key]`; that alone may be blank.
-
-    A form sends the line breaks of its hidden fields as CR LF.
-    """
+    """Return the URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
+    # A form sends the line breaks of its hidden fields as CR LF. Blank metadata is a filter, too.
     args = {name: text.replace("\r\n", "\n") for name, text in request.args.items()}
     filters = {name: text for name, text in args.items() if text.strip() or name[:9] == "metadata["}
     key, equals, value = filters.get("pair", "").partition("=")
@@ -51,7 +48,7 @@ def read_form() -> Form:
     body = {}
     try:
         _refuse_nul()
-        body = kind.schema.load(kind.body_of(fields))
+        body = kind.schema.load(_body(fields, kind.names))
     except ValidationError as error:
         faults |= faults_by_path(error)
     return Form(fields, body, faults)
@@ -64,14 +61,14 @@ def show(form: Form, status: int) -> Answer:
 
 
 def show_again(refusal: ApiError) -> Answer:
-    """Show the form of this request again, beside its refusal; raise that if there is no form."""
+    """Show the form of this request again with a refusal; raise that if there is no form."""
     if request.endpoint not in FORMS:
         raise refusal
     return show(Form(_fields(), {}, {"form": refusal.message}), refusal.status)
 
 
 def done(notice: str, address: str) -> Answer:
-    """Go on to another page, with a notice there."""
+    """Redirect to another page, with a notice there."""
     flash(notice)
     return redirect(address, 303)
 
@@ -93,23 +90,17 @@ def _refuse_nul() -> None:
             raise ValidationError({"metadata" if name in ("key", "value") else name: [fault]})
 
 
-def _message_body(fields: dict[str, Any]) -> dict[str, Any]:
-    return {"role": fields["role"], "content": fields["content"]}
-
-
-def _metadata_body(fields: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": dict(fields["pairs"])}
-
-
-def _thread_body(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the body of a thread; without a text it has no message."""
-    messages = [_message_body(fields)] if fields["content"] else []
-    return _metadata_body(fields) | {"messages": messages}
+def _body(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the body of a form. A thread without a text has no message."""
+    message = {"role": fields["role"], "content": fields["content"]}
+    messages = [message] if fields["content"] else []
+    values = {**message, "messages": messages, "metadata": dict(fields["pairs"])}
+    return {name: values[name] for name in names}
 
 
 FORMS = {
-    "admin.create": _Kind("new.html", CreateThread(), _thread_body),
-    "admin.save_metadata": _Kind("metadata.html", ModifyThread(), _metadata_body),
-    "admin.add_message": _Kind("message.html", CreateMessage(), _message_body),
+    "admin.create": _Kind("new.html", CreateThread(), ("messages", "metadata")),
+    "admin.save_metadata": _Kind("metadata.html", ModifyThread(), ("metadata",)),
+    "admin.add_message": _Kind("message.html", CreateMessage(), ("role", "content")),
 }
-"""The forms that a person writes in, by the view that they are sent to."""
+"""The forms, by the view that receives each."""

@@ -1,4 +1,4 @@
-"""What every page passes first: the sign-in with an API key, the CSRF check."""
+"""The checks of every page: the sign-in with an API key, and the CSRF token."""
 
 import re
 from datetime import timedelta
@@ -8,8 +8,7 @@ from flask import Blueprint, current_app, redirect, render_template, request, se
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from admin.forms import FORMS, Answer, done, show_again
-from rules import refusals
-from rules.fields import PATH_ID
+from rules import fields, refusals
 from store import api_keys, sign_ins
 from store.ids_and_clock import unix_now
 from web.operations import check_ids
@@ -18,29 +17,24 @@ from web.request_checks import use_key
 bp = Blueprint("admin", __name__)
 CSRF = CSRFProtect()
 SESSION_LIFE = timedelta(hours=12)
-_ADDRESS_CHARACTERS = 64  # a proxy may send anything as an address
 _OWN_PAGE = re.compile(r"/admin/(?!.*//)[!-\[\]-~]*")
-_OPEN_VIEWS = frozenset({"admin.sign_in", "admin.check_key"})
 
 
 @bp.before_request
 def _reload_foreign() -> Answer | None:
-    """Let a browser that comes from another site ask again from here.
-
-    It leaves out the session's cookie, which is Strict; an answer would set one in its place.
-    """
+    """Let a browser from another site load the page again: only then it sends its Strict cookie."""
     is_foreign = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
     if not is_foreign or current_app.config["SESSION_COOKIE_NAME"] in request.cookies:
         return None
-    # Chromium loads no address again that differs from its own by nothing.
+    # Chromium does not load the same address again: `&` makes it another one.
     return "", 200, {"Refresh": f"0; url={_own_address().replace('#', '&#')}"}
 
 
 @bp.before_request
 def _require_sign_in() -> Answer | None:
-    """Show no page without a key of a project, once there are keys."""
+    """Refuse a page without a valid key, if there are keys."""
     keys = api_keys.cache()
-    if not keys.is_keyed or request.endpoint in _OPEN_VIEWS:
+    if not keys.is_keyed or request.endpoint in ("admin.sign_in", "admin.check_key"):
         return None
     is_recent = unix_now() - session.get("at", 0) < SESSION_LIFE.total_seconds()
     key = keys.find_hash(session.get("key", "")) if is_recent else None
@@ -62,7 +56,7 @@ def _ask_to_sign_in() -> Answer:
 
 @bp.before_request
 def _check_csrf() -> Answer | None:
-    """Check the form's token, after the sign-in: its refusal says more to a person."""
+    """Check the form's token, after the sign-in: a refused sign-in explains more."""
     try:
         CSRF.protect()
     except CSRFError:
@@ -75,7 +69,7 @@ def _check_csrf() -> Answer | None:
 
 @bp.before_request
 def _check_ids() -> None:
-    if request.method != "OPTIONS":  # Flask answers it without the view
+    if request.method != "OPTIONS":  # Flask answers OPTIONS without the view
         check_ids(request.view_args or {})
 
 
@@ -86,14 +80,16 @@ def sign_in() -> str:
 
 @bp.post("/sign-in")
 def check_key() -> Answer:
-    address = (request.remote_addr or "")[:_ADDRESS_CHARACTERS]
+    address = (request.remote_addr or "")[:64]  # a proxy may send any text as an address
     if wait := sign_ins.seconds_to_wait(address):
         return _refuse_sign_in(429, f"Too many wrong keys. Try again in {wait} seconds.")
     key = api_keys.cache().find(request.form.get("key", "").strip())
     if key is None:
         sign_ins.note_failure(address)
         return _refuse_sign_in(401, "This is no valid API key.")
-    _begin_session(key.sha256)
+    session.clear()
+    session.permanent = True
+    session.update(key=key.sha256, at=unix_now())
     sign_ins.clear_failures(address)
     wanted = request.form.get("next", "")
     return redirect(wanted if _OWN_PAGE.fullmatch(wanted) else url_for("admin.threads"), 303)
@@ -109,18 +105,9 @@ def _refuse_sign_in(status: int, sentence: str) -> Answer:
     return render_template("sign_in.html", refusal=sentence), status
 
 
-def _begin_session(sha256: str) -> None:
-    session.clear()
-    session.permanent = True
-    session.update(key=sha256, at=unix_now())
-
-
 def _own_address() -> str:
-    """Return the path and query of this request, as a header can carry them.
-
-    A browser keeps the anchor of a permalink to itself: it is the message in `at`.
-    """
+    """Return the path, query and anchor of this request, quoted for a header."""
     query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
-    at = request.args.get("at", "")
-    anchor = f"#{at}" if PATH_ID.fullmatch(at) else ""
+    at = request.args.get("at", "")  # the anchor, too, which a browser does not send
+    anchor = f"#{at}" if fields.PATH_ID.fullmatch(at) else ""
     return quote(request.path) + (f"?{query}" if query else "") + anchor

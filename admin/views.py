@@ -13,11 +13,9 @@ from admin import display, forms, schemas, sign_in
 from admin.forms import Answer, Form, done
 from exchange import exports
 from models import Thread
-from rules import refusals
+from rules import fields, refusals
 from rules.errors import ApiError, first_fault
-from rules.fields import PATH_ID
-from store import deletions, lists, messages
-from store.copies import Copy
+from store import copies, deletions, lists, messages
 from store.objects import Object, decoded
 from store.summaries import Summary, named_threads, summaries
 from store.threads import create_thread, find_thread, modify_thread
@@ -26,10 +24,8 @@ from web.request_body import read_query
 from web.responses import answer, list_object
 
 bp = sign_in.bp
-_BROWSE = schemas.BrowseThreads()
-_EXPORT = schemas.ExportThreads()
-_EXPORT_ONE = schemas.ExportThread()
-_MESSAGES = schemas.BrowseMessages()
+_BROWSE, _MESSAGES = schemas.BrowseThreads(), schemas.BrowseMessages()
+_EXPORT, _EXPORT_ONE = schemas.ExportThreads(), schemas.ExportThread()
 _MAX_SELECTED = 100
 _FILES = {
     "json": ("application/json", "json", exports.as_jsonl),
@@ -45,9 +41,13 @@ def threads() -> Answer:
     if filters != request.args.to_dict():
         return redirect(_list_address(filters))
     try:
-        return _list(filters, **_read_list(read_query(_BROWSE)))
+        query = read_query(_BROWSE)
+        with database.snapshot() as connection:
+            page = lists.list_threads(connection, project(), query)
+            rows = _rows(connection, page.objects)
     except (ApiError, ValidationError) as error:
         return _refused_list(filters, error)
+    return _list(filters, rows=rows, **_neighbours(query, page))
 
 
 @bp.get("/threads.json")
@@ -125,7 +125,7 @@ def add_message(thread_id: str) -> Answer:
 
 @bp.post("/threads/<thread_id>/copy")
 def copy(thread_id: str) -> Answer:
-    with Copy(project(), thread_id, {}) as copied:
+    with copies.Copy(project(), thread_id, {}) as copied:
         thread = database.write(copied.show)
     return done("This is the copy.", _address(thread))
 
@@ -165,26 +165,16 @@ def delete(thread_id: str | None = None) -> Answer:
     return done(f"Deleted {count} thread{'' if count == 1 else 's'}.", _list_behind())
 
 
-def _read_list(query: dict[str, Any]) -> dict[str, Any]:
-    """Return what the list shows of a page of threads."""
-    with database.snapshot() as connection:
-        page = lists.list_threads(connection, project(), query)
-        return {"rows": _rows(connection, page.objects), **_neighbours(query, page)}
-
-
 def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[display.Row]:
     of_thread = summaries(connection, project(), [thread["id"] for thread in threads])
     return [display.row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
 
 
 def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary, lists.Page]:
-    """Return the thread object, its summary and a page of messages. Raises ApiError 404.
-
-    The page of `at` begins half a page before that message, even if it is deleted.
-    """
+    """Return the thread, its summary and a page of messages. Raises ApiError 404."""
     with database.snapshot() as connection:
         thread = find_thread(connection, project(), thread_id)
-        if at := query.pop("at", None):
+        if at := query.pop("at", None):  # the message may be deleted; half a page precedes it
             lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
             earlier = lists.list_messages(connection, project(), thread_id, lead)
             query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
@@ -193,14 +183,14 @@ def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary
 
 
 def _neighbours(query: dict[str, Any], page: lists.Page) -> dict[str, bool]:
-    """Return whether there are objects before the page, in its order, and after it."""
+    """Return whether there are objects before the page and after it."""
     if "before" in query:
         return {"has_previous": page.has_more, "has_next": True}
     return {"has_previous": "after" in query, "has_next": page.has_more}
 
 
 def _save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:
-    """Store the form and go where its object is shown, or show it again with what is wrong."""
+    """Store the form and show its object, or show the form again with its faults."""
     form = forms.read_form()
     if form.faults:
         return forms.show(form, 400)
@@ -218,7 +208,7 @@ def _list(filters: dict[str, str], **page: Any) -> str:
 
 
 def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) -> tuple[str, int]:
-    """Show the list's filters as they are, with the refusal beside the one that it is about."""
+    """Show the list's filters again, with the refusal beside the wrong one."""
     refusal = first_fault(error) if isinstance(error, ValidationError) else error
     if (refusal.param or "").partition(".")[0] not in _BROWSE.load_fields:
         raise error
@@ -241,13 +231,13 @@ def _list_behind() -> str:
 
 
 def _selected(thread_id: str | None) -> list[str]:
-    """Return the id in the path, or those that are selected in the list."""
+    """Return the id in the path, or the ids of the selected threads in the list."""
     selected = request.args.getlist("id")[:_MAX_SELECTED]
-    return [thread_id] if thread_id else list(filter(PATH_ID.fullmatch, selected))
+    return [thread_id] if thread_id else list(filter(fields.PATH_ID.fullmatch, selected))
 
 
 def _as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
-    """Yield threads, each the pieces of a line, as one JSON array."""
+    """Yield threads as one JSON array; each thread is the pieces of a line."""
     opening = b"["
     for pieces in threads:
         yield opening
@@ -261,7 +251,7 @@ def _as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
 
 
 def _download(pieces: Iterator[bytes], form: str, name: str) -> Response:
-    """Stream a file; what is refused is refused before the first byte leaves."""
+    """Stream a file. The first piece is read at once: a refusal comes before any byte leaves."""
     first = next(pieces, b"")
     content_type, suffix, _ = _FILES[form]
     response = Response(stream_with_context(chain([first], pieces)), content_type=content_type)

@@ -24,11 +24,11 @@ def backup(file: Path, force: bool) -> None:
     if reason := _reason_against(source, file, force):
         raise click.ClickException(reason)
     try:
-        with whole_file(file.resolve()) as unfinished:
+        with whole_file(file.resolve()) as draft:
             click.echo(f"Copying {megabytes(source.stat().st_size)} …", err=True)
-            database.the_file().copy_to(unfinished)
+            database.the_file().copy_to(draft)
             click.echo("Checking the copy …", err=True)
-            if faults := sqlite.faults_of(unfinished):
+            if faults := sqlite.faults_of(draft):
                 raise click.ClickException(f"No backup was made: {'; '.join(faults[:3])}.")
     except (OSError, sqlite.Error) as error:
         raise click.ClickException(f"No backup was made: {error}.") from error
@@ -53,15 +53,15 @@ def _reason_against(source: Path, file: Path, force: bool) -> str:
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a name beside the target, which takes the target's when the file is whole on disk."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        yield unfinished
-        _sync(unfinished)
-        unfinished.replace(target)
+        yield draft
+        _sync(draft)
+        draft.replace(target)
         _sync(target.parent)
     finally:
         for end in ("", *_REPLAYED):
-            Path(f"{unfinished}{end}").unlink(missing_ok=True)
+            Path(f"{draft}{end}").unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

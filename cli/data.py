@@ -49,7 +49,7 @@ def _output(path: str) -> Iterator[IO[bytes]]:
             stream.flush()
         return
     try:
-        with whole_file(target.resolve()) as unfinished, unfinished.open("wb") as file:
+        with whole_file(target.resolve()) as draft, draft.open("wb") as file:
             yield file
     except OSError as error:
         raise click.FileError(path, error.strerror) from error

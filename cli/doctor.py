@@ -64,10 +64,10 @@ def _of_files(path: Path) -> Iterator[Finding]:
     """Judge the files: owner and nobody else, on a disk of this machine, with room left."""
     present = [each for end in files.COMPANIONS if (each := Path(f"{path}{end}")).exists()]
     modes = [each.stat() for each in (path, *present)]
-    own = len({mode.st_uid for mode in modes}) == 1 and os.access(path.parent, os.W_OK)
-    shared = any(mode.st_mode & 0o077 for mode in modes)
-    advice = " (one owner, who can write; mode 600)" if shared or not own else ""
-    yield _judge("files", f"{path}{advice}", fail=not own, warn=shared)
+    is_own = len({mode.st_uid for mode in modes}) == 1 and os.access(path.parent, os.W_OK)
+    is_shared = any(mode.st_mode & 0o077 for mode in modes)
+    advice = " (one owner, who can write; mode 600)" if is_shared or not is_own else ""
+    yield _judge("files", f"{path}{advice}", fail=not is_own, warn=is_shared)
     kind = _filesystem_of(path)
     yield _judge("filesystem", kind or "unknown", warn=not kind or kind.startswith(_NETWORK))
     free, wal = files.free_bytes(path), files.wal_bytes(path)

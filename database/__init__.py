@@ -1,19 +1,6 @@
-"""The database: read(), snapshot() and write(), on SQLite or PostgreSQL.
+"""The database: read(), snapshot() and write(). sqlite.py and postgres.py have the same shape."""
 
-What differs between the two is in sqlite.py and postgres.py, two modules of one shape.
-"""
-
-from database.connection import Connection, Statement, Values
+from database.connection import Connection, Values
 from database.transactions import current, health, read, snapshot, the_file, write
 
-__all__ = [
-    "Connection",
-    "Statement",
-    "Values",
-    "current",
-    "health",
-    "read",
-    "snapshot",
-    "the_file",
-    "write",
-]
+__all__ = ["Connection", "Values", "current", "health", "read", "snapshot", "the_file", "write"]

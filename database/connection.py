@@ -11,7 +11,6 @@ Statement = sa.Executable | str
 Values = Mapping[str, Any]
 _Processor = Callable[[Any], Any]
 _NONE: dict[str, Any] = {}
-_MOST_COMPILED = 1_000
 
 
 class Connection:
@@ -37,7 +36,7 @@ class Connection:
         return _named(cursor, types, cursor.fetchall())
 
     def rows_at_once(self, statement: sa.Select[*tuple[Any, ...]], values: Values) -> list[Any]:
-        """Return all rows, in any order; a list is read so."""
+        """Return all rows of a list, in any order."""
         return self.rows(statement, values)
 
     def batches(self, statement: Statement, values: Values, size: int) -> Iterator[list[Any]]:
@@ -51,7 +50,7 @@ class Connection:
         return int(self._run(statement, values)[0].rowcount)
 
     def change_many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
-        """Run a statement for each dict of values; all have the same names."""
+        """Run a statement for each dict of values. All dicts have the same names."""
         compiled = _compiled(statement, self._dialect, rows[0])
         self.raw.cursor().executemany(compiled.sql, list(map(compiled.bind, rows)))
 
@@ -63,7 +62,7 @@ class Connection:
 
 
 class _Compiled(NamedTuple):
-    """SQL, the values that are part of it, and what turns values and columns into Python's."""
+    """SQL, its own values, and the functions that convert values for the driver and from it."""
 
     sql: str
     constants: dict[str, Any]
@@ -88,7 +87,7 @@ def _compiled(statement: Any, dialect: sa.Dialect, values: Values) -> _Compiled:
     key = (statement, dialect, tuple(values))
     if (compiled := _CACHE.get(key)) is None:
         compiled, is_reusable = _compile(statement, dialect, values)
-        if len(_CACHE) >= _MOST_COMPILED:
+        if len(_CACHE) >= 1_000:
             _CACHE.clear()
         if is_reusable:
             _CACHE[key] = compiled
@@ -96,7 +95,7 @@ def _compiled(statement: Any, dialect: sa.Dialect, values: Values) -> _Compiled:
 
 
 def _compile(statement: Any, dialect: Any, values: Values) -> tuple[_Compiled, bool]:
-    """Compile a statement; the SQL of a list among the values is good for that list alone."""
+    """Compile a statement; the flag is False for a list of values: its SQL fits that list only."""
     compiler = statement.compile(dialect=dialect, column_keys=list(values))
     state = compiler.construct_expanded_state(values)
     constants = {name: value for name, value in state.parameters.items() if name not in values}
@@ -108,9 +107,7 @@ def _compile(statement: Any, dialect: Any, values: Values) -> tuple[_Compiled, b
     }
     processors = [(name, turn) for name, turn in (to_driver | state.processors).items() if turn]
     columns = getattr(statement, "exported_columns", ())
-    types = [
-        column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
-    ]
+    types = [each.type.dialect_impl(dialect).result_processor(dialect, None) for each in columns]
     compiled = _Compiled(state.statement, constants, processors, types if any(types) else [])
     return compiled, values.keys().isdisjoint(state.parameter_expansion)
 

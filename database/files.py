@@ -13,7 +13,7 @@ import config
 DISK_FLOOR_BYTES = 64 << 20
 WAL_LIMIT_BYTES = 256 << 20
 COMPANIONS = ("", "-wal", "-shm", "-queue", "-queue-pipe", "-secret")
-"""How the names of a database's files go on after the name of the database itself."""
+"""The endings of the names of a database's files, after the name of the database itself."""
 
 
 def file_of(url: str) -> Path:
@@ -22,28 +22,26 @@ def file_of(url: str) -> Path:
 
 
 def log_of(path: Path) -> Path:
-    """Return where SQLite has the write-ahead log: beside the file, not beside a link to it."""
+    """Return the path of the write-ahead log: SQLite puts it beside the file, not beside a link."""
     return Path(f"{path.resolve()}-wal")
 
 
 def free_bytes(path: Path) -> int:
-    """Return how much room the disk of a database has left; 0 when its folder is gone."""
-    try:
+    """Return the free bytes on the disk of a database; 0 when its folder is gone."""
+    with suppress(OSError):
         return shutil.disk_usage(path.parent).free
-    except OSError:
-        return 0
+    return 0
 
 
 def wal_bytes(path: Path) -> int:
-    """Return the size of a database's write-ahead log, which may be gone at any moment."""
-    try:
+    """Return the size of a database's write-ahead log; 0 when it is gone."""
+    with suppress(OSError):
         return log_of(path).stat().st_size
-    except OSError:
-        return 0
+    return 0
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from any other, None where there is no file."""
+    """Return the device and inode of a file, None when there is no file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -52,7 +50,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def make_folder(url: str) -> None:
-    """Make the folder of a database file, at a start. Raises SystemExit with one line."""
+    """Make the folder of a database file when the program starts. Raises SystemExit."""
     if not url.startswith("sqlite:"):
         return
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""The private folder of THREADS_DATABASE_URL=memory; it is gone with its process."""
+"""The private folder of THREADS_DATABASE_URL=memory. It ends with its process."""
 
 import atexit
 import fcntl
@@ -21,11 +21,8 @@ def is_memory(app: Flask) -> bool:
 
 
 def private_folder() -> Path:
-    """Make a folder, in memory where there is some, that is gone with this process.
-
-    Folders of processes that were killed are removed first: the lock on a folder ends with the
-    last process of its server, and no folder has its name before it is locked.
-    """
+    """Make a folder, in memory if possible, that is removed when this process ends."""
+    # A killed process leaves its folder without a lock. A folder gets its name after its lock.
     home = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
     for folder in home.glob(f"{_PREFIX}*"):
         _remove_unlocked(folder)

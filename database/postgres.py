@@ -1,4 +1,4 @@
-"""PostgreSQL: many writers at once, so rows are locked instead of the file (docs/postgres.md)."""
+"""PostgreSQL: several writers at once, which lock rows instead of the file (docs/postgres.md)."""
 
 import sys
 from collections.abc import Iterator
@@ -9,85 +9,71 @@ import sqlalchemy as sa
 from flask import Flask
 
 from database.connection import Connection
-from database.write_queue import Change
-from rules.refusals import search_too_broad
+from database.write_queue import Change, Ending
+from rules.refusals import busy, disk_full, search_too_broad, unavailable
 
 try:
     import psycopg
 except ImportError:
     sys.exit("PostgreSQL needs psycopg: .venv/bin/pip install -r requirements-postgres.txt")
 
-_POOL_SECONDS = 5
 _UPGRADE_LOCK = 0x54485244
-_SESSION = {
-    "statement_timeout": "30s",
-    "lock_timeout": "3s",
-    "idle_in_transaction_session_timeout": "60s",
-    "client_min_messages": "warning",
-    "jit": "off",
-}
-_CONNECT = {
-    "connect_timeout": 3,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
-}
-_TIMED_OUT, _NO_TABLE, _NO_CONNECTION = "57014", "42P01", "08000"
+_OPTIONS = (
+    "-c statement_timeout=30s -c lock_timeout=3s -c idle_in_transaction_session_timeout=60s"
+    " -c client_min_messages=warning -c jit=off"
+)
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000, "options": _OPTIONS} | _KEEPALIVES
+_NO_TABLE, _NO_CONNECTION = "42P01", "08000"
 
-KINDS = {
-    "40": "busy",  # serialization failure, deadlock
-    "55P03": "busy",  # lock_timeout
-    _TIMED_OUT: "busy",
-    "23505": "busy",  # another transaction stored it first: nothing is written, again is right
-    "53100": "full",
-    "08": "unavailable",
-    "25006": "unavailable",  # a standby answered
-    "28": "unavailable",
-    "3D": "unavailable",
-    "53": "unavailable",
-    "57P": "unavailable",  # the server stops or starts
-}
+# By SQLSTATE. 25006: a standby answers. 57P: the server stops or starts.
+REFUSALS = {
+    "40": busy,  # serialization failure, deadlock
+    "55P03": busy,  # lock_timeout
+    "57014": busy,  # statement_timeout
+    "23505": busy,  # another transaction stored the same id first: a second try is right
+    "53100": disk_full,
+} | dict.fromkeys(("08", "25006", "28", "3D", "53", "57P"), unavailable)
 
 SEARCHES = {
     "count": "SELECT count(*) FROM"
     " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
     " LIMIT :most) AS found",
-    # An array, lest the planner, who cannot know how few matches there are, walk all threads.
+    # Without the array the planner may walk all threads: it cannot know that matches are few.
     "rare": "threads.project = :project AND threads.seq = ANY (ARRAY"
     "(SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q))))",
-    # OFFSET 0 keeps the planner from collecting all matches where threads must drive.
+    # OFFSET 0 keeps the planner from collecting all matches: it must walk the threads.
     "common": "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
     " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)",
 }
 
 
 def options(url: str, threads: int) -> dict[str, Any]:
-    """Return the engine's options; a restart of the server costs no request (pre_ping)."""
-    return {
-        "pool_size": threads,
-        "max_overflow": 0,
-        "pool_timeout": _POOL_SECONDS,
-        "pool_use_lifo": True,
-        "pool_pre_ping": True,
-        "connect_args": _connecting(url),
-    }
+    """Return the engine's options. With pre_ping no request fails after a restart of the server."""
+    pool = {"pool_size": threads, "max_overflow": 0, "pool_timeout": 5, "pool_use_lifo": True}
+    return pool | {"pool_pre_ping": True, "connect_args": _connecting(url)}
 
 
 def _connecting(url: str) -> dict[str, Any]:
-    """Return a connection's parameters: ours, unless the URL says otherwise; options add up."""
-    given = {name: value for name, value in sa.make_url(url).query.items() if name in _CONNECT}
-    if "options" in given:
-        given["options"] = f"{_CONNECT['options']} {given['options']}"
-    return _CONNECT | given
+    """Return a connection's parameters. Those in the URL win, but its options are added to ours."""
+    own = {name: value for name, value in sa.make_url(url).query.items() if name in _CONNECT}
+    if "options" in own:
+        own["options"] = f"{_OPTIONS} {own['options']}"
+    return _CONNECT | own
+
+
+def _name_of(error: BaseException | None) -> str:
+    """Return an error's SQLSTATE; the driver has none for a connection that fails or is lost."""
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return str(getattr(error, "sqlstate", None) or (lost and _NO_CONNECTION) or "")
 
 
 class PostgreSQL:
     """A database of a PostgreSQL server."""
 
-    KINDS = KINDS
+    REFUSALS = REFUSALS
     SEARCHES = SEARCHES
+    name_of = staticmethod(_name_of)
     error: type[Exception] = psycopg.Error
 
     def __init__(self, app: Flask, engine: sa.Engine) -> None:
@@ -100,19 +86,17 @@ class PostgreSQL:
         return Connection(pooled.dbapi_connection, self._engine.dialect, pooled)
 
     def give_back(self, connection: Connection) -> None:
-        """Return a connection to the pool, unless it is of no more use."""
+        """Return a connection to the pool, unless it is closed."""
         if connection.raw.closed:
             connection.pooled.invalidate()
         connection.pooled.close()
 
     def begin(self, connection: Connection, is_snapshot: bool) -> None:
-        """Let the driver begin with the first statement; one SELECT alone needs no transaction."""
+        """Let the first statement begin a snapshot. One SELECT alone needs no transaction."""
         _set(connection.raw, is_snapshot, autocommit=not is_snapshot)
 
-    def write(
-        self, connection: Connection, change: Change, seconds: float | None
-    ) -> tuple[Any, Any, bool]:
-        """Store a change; return its result, its error, and whether the commit failed."""
+    def write(self, connection: Connection, change: Change, seconds: float | None) -> Ending:
+        """Store a change; return how that ended."""
         _set(connection.raw)
         at_commit = False
         try:
@@ -125,7 +109,7 @@ class PostgreSQL:
 
     @contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
-        """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+        """Yield a connection for an upgrade, in one transaction and one upgrade at a time."""
         with self._engine.begin() as connection:
             connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -144,37 +128,24 @@ class PostgreSQL:
             raise search_too_broad() from error
         connection.change("SET LOCAL statement_timeout TO DEFAULT")
 
-    def name_of(self, error: BaseException) -> str:
-        """Return the SQLSTATE of an error, as KINDS has it."""
-        return _name_of(error)
-
     def health(self) -> dict[str, bool]:
-        """Return nothing: the server has answered for the schema."""
+        """Return no checks: the check of the schema shows that the server answers."""
         return {}
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         self._engine.dispose()
 
 
 def _set(raw: Any, is_snapshot: bool = False, autocommit: bool = False) -> None:
-    """Set how a connection begins; db.session and write() have the same transactions."""
+    """Set how a connection begins a transaction."""
     raw.autocommit = autocommit
     raw.read_only = is_snapshot or None
     raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if is_snapshot else None
 
 
-def _name_of(error: BaseException | None) -> str:
-    """Return the SQLSTATE of an error; one without is a connection that was lost or never came."""
-    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    return str(getattr(error, "sqlstate", None) or (lost and _NO_CONNECTION) or "")
-
-
 def look_up(url: str, query: str) -> Any:
-    """Return one value of a database that no engine holds, or None where it has no such table.
-
-    Raises SystemExit with one line when the server does not answer.
-    """
+    """Return one value, None when the table is missing; no engine. Raises SystemExit."""
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_connecting(url))
         with engine.connect() as connection:

@@ -1,8 +1,4 @@
-"""SQLite: its settings, its connections, its file.
-
-The library is imported here and nowhere else, because two SQLite libraries in one process break
-each other's file locks.
-"""
+"""SQLite. Only this module imports its library: two libraries break each other's file locks."""
 
 import logging
 import os
@@ -22,8 +18,8 @@ from flask import Flask
 
 from database import files
 from database.connection import Connection, Values, row_type
-from database.write_queue import Change, SharedCommits, Turn
-from rules.refusals import unavailable
+from database.write_queue import Change, Ending, SharedCommits, Turn
+from rules.refusals import busy, disk_full, id_exists, search_too_broad, unavailable
 
 try:
     from pysqlite3 import dbapi2 as dbapi
@@ -39,39 +35,29 @@ UPGRADE_SECONDS = 60
 BUSY_MILLISECONDS = 3000
 _FIXED_SQLITE = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 _PRAGMAS = (
-    f"busy_timeout={BUSY_MILLISECONDS}",
-    "journal_mode=WAL",
-    "foreign_keys=ON",
-    "journal_size_limit=67108864",
-    "cache_size=-8000",
-    "temp_store=MEMORY",
-    "secure_delete=FAST",
-    "trusted_schema=OFF",
+    f"busy_timeout={BUSY_MILLISECONDS} journal_mode=WAL foreign_keys=ON trusted_schema=OFF"
+    " journal_size_limit=67108864 cache_size=-8000 temp_store=MEMORY secure_delete=FAST"
 )
 
-KINDS = {
-    "SQLITE_BUSY": "busy",
-    "SQLITE_INTERRUPT": "too broad",
-    "SQLITE_FULL": "full",
-    "SQLITE_IOERR_SHMSIZE": "full",
-    "SQLITE_IOERR": "unavailable",
-    "UNIQUE": "repeated",
-    "SQLITE_READONLY": "unavailable",
-    "SQLITE_CANTOPEN": "unavailable",
-    "SQLITE_CORRUPT": "unavailable",
-    "SQLITE_NOTADB": "unavailable",
-}
-"""What an error is, by the beginning of its name, as in postgres.KINDS."""
+_BROKEN = ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+REFUSALS = {
+    "SQLITE_BUSY": busy,
+    "SQLITE_INTERRUPT": search_too_broad,
+    "SQLITE_FULL": disk_full,
+    "SQLITE_IOERR_SHMSIZE": disk_full,
+    "UNIQUE": id_exists,
+} | dict.fromkeys(_BROKEN, unavailable)
+"""The refusal for an error, by the beginning of its name, as in postgres.REFUSALS."""
 
 SEARCHES = {
     "count": "SELECT count(*) FROM"
     " (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)",
-    # The plus keeps SQLite from walking an index of threads where matches must drive.
+    # The plus keeps SQLite from walking an index of threads: it must walk the matches.
     "rare": "+threads.project = :project AND threads.seq IN"
     " (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
     " ON messages.seq = message_text.rowid WHERE message_text MATCH :q)",
-    # The second condition would do; but each look for a message steps over all matches before it.
-    # The first reads the matches of `page` in one pass.
+    # The second condition alone is right but slow: each look for a message steps over all earlier
+    # matches. The first condition reads the matches of `page` in one pass.
     "common": "(threads.seq IN (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
     " ON messages.seq = message_text.rowid WHERE message_text MATCH :q AND message_text.rowid >="
     " (SELECT min((SELECT min(messages.seq) FROM messages WHERE thread_seq = page.seq)) FROM page)"
@@ -80,20 +66,16 @@ SEARCHES = {
     " ON message_text.rowid = messages.seq"
     " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q))",
 }
-"""SQL over the text of messages, as in postgres.SEARCHES: a count, and two conditions on threads.
-`page` are the threads that the list would show without a search."""
+"""The SQL of a search: a count, and two conditions. `page` is the list without the search."""
 
 
 def options(url: str, threads: int) -> dict[str, Any]:
-    """Return the options of the SQLAlchemy engine, which db.session and upgrades use.
-
-    A connection is opened for each of their transactions: the requests have others.
-    """
+    """Return the options of the engine for db.session and upgrades; requests do not use it."""
     return {"module": dbapi, "paramstyle": "named", "poolclass": sa.pool.NullPool}
 
 
 class SQLiteConnection(Connection):
-    """A connection that reads a list in one step: the driver lets other threads run at each."""
+    """A connection that reads a list in one step, since other threads run between the steps."""
 
     def rows_at_once(self, statement: sa.Select[*tuple[Any, ...]], values: Values) -> list[Any]:
         array, make_row = _as_array(statement)
@@ -102,16 +84,16 @@ class SQLiteConnection(Connection):
 
 @lru_cache(maxsize=512)
 def _as_array(statement: sa.Select[*tuple[Any, ...]]) -> tuple[sa.Executable, Any]:
-    """Return the statement that makes one JSON array of all rows, and the type of its rows."""
+    """Return the statement for one JSON array of all rows, and the type of its rows."""
     rows = statement.subquery()
     array = sa.select(sa.func.json_group_array(sa.func.json_array(*rows.c)))
     return array, row_type(tuple(rows.c.keys()))
 
 
 class SQLite:
-    """One database file, as this process has it open."""
+    """One open database file."""
 
-    KINDS = KINDS
+    REFUSALS = REFUSALS
     SEARCHES = SEARCHES
     error: type[Exception] = Error
 
@@ -132,7 +114,7 @@ class SQLite:
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
 
     def await_file(self) -> None:
-        """Work on whatever file there will be, and make none."""
+        """Use the file that appears later, and make none."""
         self._identity, self._may_make_file = None, False
 
     def take(self) -> Connection:
@@ -143,7 +125,7 @@ class SQLite:
             return self.connection(self.connect())
 
     def give_back(self, connection: Connection) -> None:
-        """End what is left of a transaction, and keep the connection for the next request."""
+        """Roll back an open transaction, and keep the connection for the next request."""
         try:
             connection.raw.rollback()
         except Error:
@@ -152,7 +134,7 @@ class SQLite:
             self._idle.append(connection)
 
     def connect(self) -> Any:
-        """Return a new connection. Raises ApiError 503 where the file was replaced or is gone."""
+        """Return a new connection. Raises ApiError 503 when the file was replaced or is gone."""
         self._refuse_another_file()
         if not self._may_make_file and not os.path.exists(self.path):
             raise unavailable()
@@ -174,18 +156,16 @@ class SQLite:
             self._log_identity = None
 
     def connection(self, raw: Any) -> Connection:
-        """Return what runs statements on a driver's connection."""
+        """Return a Connection for a driver's connection."""
         return SQLiteConnection(raw, self._engine.dialect)
 
     def begin(self, connection: Connection, is_snapshot: bool) -> None:
-        """Begin to read; one statement alone is a transaction by itself."""
+        """Begin to read. One SELECT alone needs no transaction."""
         if is_snapshot:
             connection.raw.execute("BEGIN")
 
-    def write(
-        self, connection: Connection, change: Change, seconds: float | None
-    ) -> tuple[Any, Any, bool]:
-        """Store a change; return its result, its error, and whether the commit failed."""
+    def write(self, connection: Connection, change: Change, seconds: float | None) -> Ending:
+        """Store a change; return how that ended."""
         self._refuse_another_file()
         seconds = QUEUE_SECONDS if seconds is None else seconds
         write = self._commits.store(connection, change, seconds)
@@ -193,9 +173,9 @@ class SQLite:
 
     @contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
-        """Yield a connection for an upgrade that no other runs beside; whole or not at all."""
+        """Yield a connection for an upgrade, in one transaction and one upgrade at a time."""
         with self._engine.connect() as connection:
-            # Re-creating a table would otherwise delete, by cascade, every row that refers to it.
+            # With foreign keys, to re-create a table deletes every row that refers to it.
             connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]
             connection.info["seconds"] = UPGRADE_SECONDS
             with connection.begin():
@@ -214,13 +194,12 @@ class SQLite:
             connection.raw.set_progress_handler(None, 0)
 
     def name_of(self, error: BaseException) -> str:
-        """Return the name of an error, as KINDS has it."""
-        if str(error).startswith("UNIQUE"):
-            return "UNIQUE"
-        return str(getattr(error, "sqlite_errorname", ""))
+        """Return the name of an error, as in REFUSALS."""
+        is_unique = str(error).startswith("UNIQUE")
+        return "UNIQUE" if is_unique else str(getattr(error, "sqlite_errorname", ""))
 
     def health(self) -> dict[str, bool]:
-        """Return what of the file is as it must be; nothing is written to find out."""
+        """Check the file, its disk and its log, without a write."""
         return {
             "file": self._is_same_file(),
             "disk": files.free_bytes(self.path) >= files.DISK_FLOOR_BYTES,
@@ -236,10 +215,8 @@ class SQLite:
         return copy
 
     def restore_snapshot(self, copy: Any) -> None:
-        """Put a snapshot in place of everything but the API keys. Raises ApiError 503.
-
-        The connection is new: an older one keeps the text index of before in memory.
-        """
+        """Put a snapshot in place of everything but the API keys. Raises ApiError 503."""
+        # The connection is new: an older one has the old text index in memory.
         with self.turn.hold(UPGRADE_SECONDS), self._own_connection() as target:
             keys = target.execute("SELECT * FROM api_keys").fetchall()
             copy.execute("DELETE FROM api_keys")
@@ -250,10 +227,8 @@ class SQLite:
             copy.backup(target)
 
     def copy_to(self, path: Path) -> None:
-        """Copy the whole database as it is at this moment into a new file. Raises Error.
-
-        In one step: a copy made page by page begins anew at every write of another process.
-        """
+        """Copy the whole database of this moment into a new file. Raises Error."""
+        # In one step: a copy page by page begins again at each write of another process.
         with closing(dbapi.connect(path)) as copy, self._own_connection() as source:
             source.backup(copy)
 
@@ -270,7 +245,7 @@ class SQLite:
             self.disconnect(raw)
 
     def _is_same_file(self) -> bool:
-        """Return whether file and log are still those that were opened: writes would be lost."""
+        """Return whether file and log are still the opened ones; if not, writes are lost."""
         return self._identity in (None, files.identity(self.path)) and (
             self._log_identity in (None, files.identity(self._log))
         )
@@ -282,11 +257,9 @@ class SQLite:
 
 
 def _give_turns_to_sessions(engine: sa.Engine, database: SQLite) -> None:
-    """Let each transaction of db.session have the turn to write, from its first statement on.
+    """Give each transaction of db.session the turn to write, from its first statement on."""
 
-    One that reads first and writes later would fail if it waited for the turn only then.
-    """
-
+    # A transaction that reads first, and then waits for the turn to write, fails.
     def begin(connection: sa.Connection) -> None:
         if "has_turn" not in connection.info:
             database.turn.acquire(connection.info.get("seconds", QUEUE_SECONDS))
@@ -304,25 +277,21 @@ def _give_turns_to_sessions(engine: sa.Engine, database: SQLite) -> None:
 
 
 def faults_of(path: Path) -> list[str]:
-    """Return what is wrong inside a database file that nobody else uses. Raises Error."""
+    """Return the faults in a database file that no other program uses. Raises Error."""
     with closing(dbapi.connect(path)) as raw:
         checks = ("PRAGMA integrity_check", "PRAGMA foreign_key_check")
-        rows = [row for check in checks for row in raw.execute(check)]
-    return [str(row) for row in rows if row != ("ok",)]
+        return [str(row) for check in checks for row in raw.execute(check) if row != ("ok",)]
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:
-    """Return whether this SQLite cannot lose commits by the WAL-reset bug (sqlite.org/wal.html)."""
+    """Return whether a SQLite has no WAL-reset bug, which loses commits (sqlite.org/wal.html)."""
     return version >= _FIXED_SQLITE[-1] or any(
         version[:2] == fixed[:2] and version >= fixed for fixed in _FIXED_SQLITE
     )
 
 
 def look_up(url: str, query: str) -> Any:
-    """Return one value of a database that no engine holds, or None where it has no such table.
-
-    Raises SystemExit with one line for a file that is no database.
-    """
+    """Return one value, None when file or table is missing; no engine. Raises SystemExit."""
     path = files.file_of(url)
     if not os.path.exists(path):
         return None
@@ -339,5 +308,5 @@ def look_up(url: str, query: str) -> Any:
 
 def _prepare(raw: Any, durability: str) -> None:
     raw.isolation_level = None
-    for pragma in (*_PRAGMAS, f"synchronous={durability}"):
+    for pragma in f"{_PRAGMAS} synchronous={durability}".split():
         raw.execute(f"PRAGMA {pragma}")

@@ -1,4 +1,4 @@
-"""What a start needs to know of a database, before there is an app and after."""
+"""The database at the start and the end of the program."""
 
 import sys
 from typing import Any
@@ -22,10 +22,7 @@ def flask_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_current(url: str) -> bool:
-    """Return whether a database has this program's schema.
-
-    Raises SystemExit with one line when it is newer, or no database.
-    """
+    """Return whether a database has this program's schema. Raises SystemExit when it is newer."""
     revision = module_of(url).look_up(url, REVISION)
     if revision and revision > SCHEMA_REVISION:
         ours = f"this version knows {SCHEMA_REVISION}"
@@ -34,5 +31,5 @@ def is_current(url: str) -> bool:
 
 
 def close(app: Flask) -> None:
-    """Close what an app has open, so that SQLite's log ends up in its file."""
+    """Close an app's connections: SQLite then moves its log into its file."""
     app.extensions["database"].close()

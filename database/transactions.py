@@ -1,4 +1,4 @@
-"""The transactions of the app, and the refusals that errors of the database stand for."""
+"""The transactions of the app, and the refusals for errors of the database."""
 
 import importlib
 import logging
@@ -23,11 +23,11 @@ Result = TypeVar("Result")
 log = logging.getLogger("threads")
 
 FAILURES = (sa.exc.DBAPIError, Error, OSError)
-"""What a database raises before there is an app that answers."""
+"""The errors of a database outside of a request."""
 
 
 def module_of(url: str) -> Any:
-    """Return the module of a URL's database; PostgreSQL's is loaded only where it is used."""
+    """Return the module of a URL's database. PostgreSQL's is imported only when it is used."""
     return importlib.import_module(f"database.{'postgres' if is_postgres(url) else 'sqlite'}")
 
 
@@ -39,11 +39,10 @@ def is_postgres(url: str) -> bool:
 def init_app(app: Flask) -> None:
     """Bind the tables to the app and prepare its connections."""
     db.init_app(app)
-    with app.app_context():
-        engine = db.engine
     url = app.config["SQLALCHEMY_DATABASE_URI"]
     make = module_of(url).PostgreSQL if is_postgres(url) else SQLite
-    app.extensions["database"] = make(app, engine)
+    with app.app_context():
+        app.extensions["database"] = make(app, db.engine)
 
 
 def current() -> Engine:
@@ -53,7 +52,7 @@ def current() -> Engine:
 
 
 def the_file() -> SQLite:
-    """Return the database where it is a file: mock controls copy it. Raises ApiError 403."""
+    """Return the database if it is a SQLite file. Raises ApiError 403."""
     engine = current()
     if isinstance(engine, SQLite):
         return engine
@@ -89,16 +88,15 @@ def read() -> _Reading:
 
 
 def snapshot() -> _Reading:
-    """Return a connection whose SELECTs all see the same moment."""
+    """Return a connection for several SELECTs that all see the same moment."""
     return _Reading(is_snapshot=True)
 
 
 def write(change: Callable[[Connection], Result], seconds: float | None = None) -> Result:
-    """Run a function with a connection in one write transaction; return its result once stored.
+    """Run a function in one write transaction: all is stored, or nothing. Return its result.
 
-    All that it changes is stored, or nothing when it raises. Another thread may run it, in the
-    context of the caller: Flask's `request` is the caller's. Raises ApiError 503 when the turn to
-    write does not come within `seconds` (2.5 by default), 507 when the disk is full.
+    Another thread may run it, with the Flask request of the caller. Raises ApiError 503 when the
+    turn to write does not come within `seconds` (2.5 by default), 507 when the disk is full.
     """
     engine = current()
     with _Reading(is_snapshot=False) as connection:
@@ -110,7 +108,7 @@ def write(change: Callable[[Connection], Result], seconds: float | None = None) 
 
 
 def health() -> dict[str, bool]:
-    """Return what of the database is as it must be; nothing is written to find out."""
+    """Check the schema and the rest of the database, without a write."""
     revision = None
     with suppress(ApiError), read() as connection:
         revision = connection.value("SELECT version_num FROM alembic_version")
@@ -118,31 +116,22 @@ def health() -> dict[str, bool]:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the first line of what one of FAILURES says."""
+    """Return the first line of the message of one of FAILURES."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def refusal_of(error: BaseException, at_commit: bool = False) -> ApiError | None:
-    """Return the refusal that an error of the database stands for, None for other errors."""
+    """Return the refusal for an error of the database, None for other errors."""
     engine = current()
     if isinstance(error, sa.exc.TimeoutError):
         return refusals.busy()
     if not isinstance(error, (sa.exc.DBAPIError, engine.error)):
         return None
     name = engine.name_of(getattr(error, "orig", error))
-    kind = next((kind for start, kind in engine.KINDS.items() if name.startswith(start)), "")
-    if kind in _QUIET:
-        return _QUIET[kind]()
-    log.error("database error: %s", name)
-    if kind == "full":
-        return refusals.disk_full()
-    # A connection that is lost while it commits leaves open whether it has.
-    is_unwritten = kind == "unavailable" and not at_commit
-    return refusals.unavailable() if is_unwritten else refusals.outcome_unknown()
-
-
-_QUIET = {
-    "busy": refusals.busy,
-    "too broad": refusals.search_too_broad,
-    "repeated": refusals.id_exists,
-}
+    refusal = next((make for code, make in engine.REFUSALS.items() if name.startswith(code)), None)
+    if refusal not in (refusals.busy, refusals.search_too_broad, refusals.id_exists):
+        log.error("database error: %s", name)
+    # A connection that is lost during the commit leaves unknown whether the commit succeeded.
+    if refusal is None or (refusal is refusals.unavailable and at_commit):
+        return refusals.outcome_unknown()
+    return refusal()

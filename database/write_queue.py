@@ -1,8 +1,4 @@
-"""The turn to write on SQLite, and the commits that waiting calls of write() share.
-
-SQLite lets one writer in at a time and makes the others poll. Here they queue: a lock between the
-threads of a process, a file lock between processes.
-"""
+"""The turn to write on SQLite, and the commits that several calls of write() share."""
 
 import fcntl
 import logging
@@ -23,14 +19,15 @@ from rules.refusals import busy, unavailable
 log = logging.getLogger("threads")
 LOOK_AGAIN_SECONDS = 0.1
 Change = Callable[[Connection], Any]
-"""What a write does, given a connection."""
+Ending = tuple[Any, BaseException | None, bool]
+"""The result of a change, its error, and whether the commit failed."""
 
 
 class Turn:
-    """One writer at a time, across threads and processes.
+    """One writer at a time: a lock between threads, and a file lock between processes.
 
-    A process that releases the file lock writes a byte to a pipe, for which the others wait. The
-    kernel drops the lock of a killed process; for that alone a wait looks again now and then.
+    A process that releases the file lock writes a byte to a pipe, and wakes the others. A killed
+    process writes none, so the others also look again every LOOK_AGAIN_SECONDS.
     """
 
     def __init__(self, path: str) -> None:
@@ -42,7 +39,7 @@ class Turn:
 
     @contextmanager
     def hold(self, seconds: float) -> Iterator[None]:
-        """Hold the turn. Raises ApiError 503 when it does not come within some seconds."""
+        """Hold the turn. Raises ApiError 503 when it does not come within `seconds`."""
         self.acquire(seconds)
         try:
             yield
@@ -50,7 +47,7 @@ class Turn:
             self.release()
 
     def acquire(self, seconds: float) -> None:
-        """Take the turn. Raises ApiError 503, and RuntimeError in the thread that has it."""
+        """Take the turn. Raises ApiError 503, and RuntimeError in a thread that has it already."""
         self.refuse_owner()
         deadline = monotonic() + seconds
         if not self._lock.acquire(timeout=max(0, seconds)):
@@ -68,7 +65,7 @@ class Turn:
             raise RuntimeError("This thread writes already: commit db.session, or use one write().")
 
     def release(self) -> None:
-        """Give the turn to the next."""
+        """Give the turn to the next writer."""
         self._owner = 0
         fcntl.flock(self._file, fcntl.LOCK_UN)
         with suppress(BlockingIOError):
@@ -112,14 +109,11 @@ class Turn:
 
 
 class Write:
-    """One call of write() and how it ended: `result`, or `error` and whether the commit failed.
-
-    Another thread may run it, in the context of its caller: Flask's `request` is the caller's.
-    """
+    """One call of write() and its end: a result, or an error and whether the commit failed."""
 
     def __init__(self, change: Change) -> None:
         self._change = change
-        self._context = copy_context()
+        self._context = copy_context()  # another thread may run it, with the caller's request
         self._signal = threading.Lock()
         self._signal.acquire()
         self.result: Any = None
@@ -134,27 +128,24 @@ class Write:
             self.error = error
 
     def end(self) -> None:
-        """Say that it is stored or has failed."""
+        """Mark it as ended, stored or not."""
         if not self.is_stored and self.error is None:
             self.error = RuntimeError("The thread that stored this write was interrupted.")
         self.has_ended = True
         self.signal()
 
     def signal(self) -> None:
-        """Let the thread that waits for this write look."""
+        """Wake the thread that waits for this write."""
         with suppress(RuntimeError):  # it has a signal already
             self._signal.release()
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait for a signal, for ever or some seconds; return whether it came."""
+        """Wait for a signal, without end or for some seconds; return whether it came."""
         return self._signal.acquire(timeout=seconds)
 
 
 class SharedCommits:
-    """The writes of a process that wait; the thread that has the turn stores them in one commit.
-
-    Each write is whole or leaves nothing, whatever becomes of the others.
-    """
+    """The waiting writes of a process. The thread with the turn stores them in one commit."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -162,10 +153,7 @@ class SharedCommits:
         self._leading = threading.Lock()
 
     def store(self, connection: Connection, change: Change, seconds: float) -> Write:
-        """Store a change, with those that wait beside it; return how it ended.
-
-        Raises ApiError 503 when the turn does not come within some seconds; it is not stored then.
-        """
+        """Store a change and the other waiting ones; return its Write. Raises ApiError 503."""
         self._turn.refuse_owner()
         write, deadline = Write(change), monotonic() + seconds
         self._waiting.append(write)
@@ -181,7 +169,7 @@ class SharedCommits:
         try:
             self._waiting.remove(write)
         except ValueError:
-            write.wait()  # a leader has it: only its end says whether it is stored
+            write.wait()  # a leader has it, and knows at the end whether it is stored
         else:
             self._signal_next()  # the signal to lead may just have come
             raise busy()
@@ -222,10 +210,7 @@ def _store(connection: Connection, writes: list[Write]) -> None:
 
 
 def _run(connection: Connection, write: Write, is_alone: bool) -> None:
-    """Run a write so that it leaves nothing behind when it fails; the others go on.
-
-    Raises its error where SQLite gave up the whole transaction (disk full, I/O error).
-    """
+    """Run a write; undo it alone when it fails. Raises when SQLite undid the whole transaction."""
     if is_alone:
         return write.run(connection)
     connection.change("SAVEPOINT write")

@@ -1,1 +1,1 @@
-"""The exchange format: JSON Lines, one thread a line; and Markdown for people."""
+"""Export and import. The exchange format is JSON Lines: one thread in each line."""

@@ -13,13 +13,10 @@ import database
 from models import Message
 from rules.errors import ApiError
 from store import lists, messages, threads
-from store.objects import Object, decoded, message_object
+from store.objects import Object, decoded, message_object, thread_object
 
-_THREADS_A_PAGE = 100
-_MESSAGES_AT_ONCE = 500
 _SPOOL_BYTES = 8 << 20
 _PIECE_BYTES = 64 << 10
-_NOT_FOUND = 404
 _IN_THREAD = Message.thread_seq == sa.bindparam("seq")
 _OF_THREAD = sa.select(*messages.COLUMNS).where(_IN_THREAD).order_by(Message.seq)
 
@@ -27,35 +24,29 @@ Render = Callable[[Object, Iterable[Object]], Iterator[bytes]]
 
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
-    """Yield each thread that meets a list query, oldest first, as pieces of bytes.
-
-    A thread and its messages are of one moment; one deleted since its page was read is left out.
-    Raises ApiError 503 when the database is busy or away.
-    """
+    """Yield each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
     for thread_id in _ids(project, query):
         pieces = export_thread(project, thread_id, render)
         try:
             first = next(pieces)
         except ApiError as refusal:
-            if refusal.status != _NOT_FOUND:
+            if refusal.status != 404:  # deleted since its page was read
                 raise
         else:
             yield chain([first], pieces)
 
 
 def export_thread(project: str, thread_id: str, render: Render) -> Iterator[bytes]:
-    """Yield one thread as pieces of bytes. Raises ApiError 404 before the first.
-
-    It is read whole in a short transaction, so that no slow reader holds a snapshot open; what is
-    large waits in a temporary file.
-    """
+    """Yield one thread as pieces of bytes. Raises ApiError 404 before the first."""
+    # The file keeps the transaction short: a slow client does not hold a snapshot open.
     with SpooledTemporaryFile(_SPOOL_BYTES) as spool:
         with database.snapshot() as connection:
-            thread = threads.find_thread(connection, project, thread_id)
-            seq = messages.find_thread_seq(connection, project, thread_id)
-            batches = connection.batches(_OF_THREAD, {"seq": seq}, _MESSAGES_AT_ONCE)
+            thread = threads.find_row(connection, project, thread_id)
+            batches = connection.batches(_OF_THREAD, {"seq": thread.seq}, 500)
             objects = (message_object(row, thread_id) for rows in batches for row in rows)
-            spool.writelines(render(thread, objects))
+            # writelines() would hold all of it in memory.
+            for piece in render(thread_object(thread), objects):
+                spool.write(piece)
         spool.seek(0)
         while piece := spool.read(_PIECE_BYTES):
             yield piece
@@ -72,7 +63,7 @@ def as_jsonl(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
 
 
 def as_markdown(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
-    """Yield a thread as a Markdown document with one heading a message."""
+    """Yield a thread as a Markdown document, with a heading for each message."""
     thread = decoded(thread)
     pairs = "".join(f"- {key}: {value}\n" for key, value in thread["metadata"].items())
     yield f"# {thread['id']}\n\n- created: {_time(thread['created_at'])}\n{pairs}\n".encode()
@@ -89,7 +80,7 @@ RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
 def _ids(project: str, query: dict[str, Any]) -> Iterator[str]:
     page = lists.Page([], True)
     filters = {name: value for name, value in query.items() if name not in ("after", "before")}
-    query = filters | {"limit": _THREADS_A_PAGE, "order": "asc"}
+    query = filters | {"limit": 100, "order": "asc"}
     while page.has_more:
         with database.snapshot() as connection:
             page = lists.list_threads(connection, project, query)

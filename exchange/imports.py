@@ -1,7 +1,4 @@
-"""Imports: lines of the exchange format into the database, keeping ids and times.
-
-Each batch is written in a short transaction of its own, so that a long import holds up nobody.
-"""
+"""Imports of the exchange format, with its ids and times, in batches: others can write."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,17 +16,18 @@ from rules.strict_json import parse_object
 from schemas import ImportedLine
 from store import messages, threads
 from store.copies import COPIED
-from store.objects import to_json
+from store.objects import Object, to_json
 
 COMMAND_SECONDS = 60
-"""How long an import or a command waits for its turn to write."""
+"""The longest wait of an import or a command for its turn to write."""
 _MESSAGES_AT_ONCE = 500
+_Batch = list[tuple[int, Object]]
 _LINE = ImportedLine()
 _DELETE = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
 
 
 class Outcome(NamedTuple):
-    """What became of one line: `imported`, `skipped`, `replaced`, or `refused` and why."""
+    """The result of a line: `imported`, `skipped`, `replaced`, or `refused` with its reason."""
 
     line: int
     result: str
@@ -37,12 +35,11 @@ class Outcome(NamedTuple):
 
 
 def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iterator[Outcome]:
-    """Store each line's thread, keeping ids and times; yield its outcome once it is committed.
+    """Store the thread of each line; yield its outcome after the commit.
 
-    `on_conflict` says what becomes of a thread that exists: `fail`, `skip` or `replace`.
-    A bad line is refused alone.
+    `on_conflict` says what happens to a thread that exists: `fail`, `skip` or `replace`.
     """
-    batch: list[tuple[int, dict[str, Any]]] = []
+    batch: _Batch = []
     waiting = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -60,7 +57,7 @@ def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iter
 
 
 def load_seed(connection: Connection, path: str) -> None:
-    """Load THREADS_SEED, if it is set. Raises ApiError 400 for the first bad line or no file."""
+    """Load THREADS_SEED, if set. Raises ApiError 400 for the first bad line or a missing file."""
     if not path:
         return
     try:
@@ -76,7 +73,7 @@ def load_seed(connection: Connection, path: str) -> None:
 
 
 def faults_in(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield the number of each bad line, and why it is refused."""
+    """Yield the number of each bad line, and the reason."""
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
@@ -100,13 +97,8 @@ def read_line(line: bytes) -> dict[str, Any]:
     return loaded
 
 
-def insert_line(
-    connection: Connection, project: str, line: dict[str, Any], on_conflict: str
-) -> str:
-    """Store a loaded ImportedLine with its ids and times.
-
-    Return `imported`, `replaced`, `skipped`, or `refused` where the thread exists already.
-    """
+def insert_line(connection: Connection, project: str, line: Object, on_conflict: str) -> str:
+    """Store a loaded ImportedLine; return the `result` of its Outcome."""
     thread = line["thread"]
     key = {"of_project": project, "thread_id": thread["id"]}
     seq = connection.value(messages.FIND_THREAD_SEQ, key)
@@ -114,7 +106,8 @@ def insert_line(
         return "skipped" if on_conflict == "skip" else "refused"
     if seq is not None:
         connection.change(_DELETE, {"of_seq": seq})
-    values = _values(thread, threads.COLUMNS, ("metadata", "tool_resources"), {})
+    thread["tool_resources"] = thread["tool_resources"] or {}
+    values = _values(thread, threads.COLUMNS)
     new_seq = connection.row(threads.INSERT, values | {"project": project}).seq
     if rows := [_message_values(message) | {"thread_seq": new_seq} for message in line["messages"]]:
         connection.change_many(messages.INSERT, rows)
@@ -122,28 +115,22 @@ def insert_line(
 
 
 def _message_values(message: dict[str, Any]) -> dict[str, Any]:
-    """Return the column values of a message; the hosted API sent no time of completion."""
+    """Return the column values of a message; the hosted API sends no time of completion."""
     if message["status"] == "completed" and message["completed_at"] is None:
         message["completed_at"] = message["created_at"]
     message["attachments"] = message["attachments"] or []
-    return _values(message, (messages.COLUMNS.id, *COPIED), ("metadata",), {})
+    return _values(message, (messages.COLUMNS.id, *COPIED))
 
 
-def _values(
-    loaded: dict[str, Any], columns: Iterable[Any], never_null: tuple[str, ...], empty: Any
-) -> dict[str, Any]:
-    """Return the values of those columns that an object has, JSON as text."""
-    present = {column.name: loaded[column.name] for column in columns if column.name in loaded}
-    present |= {name: empty for name in never_null if present[name] is None}
-    return {
-        name: to_json(value) if type(value) in (dict, list) else value
-        for name, value in present.items()
-    }
+def _values(loaded: dict[str, Any], columns: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of the columns that an object has, JSON as text."""
+    loaded["metadata"] = loaded["metadata"] or {}
+    present = {each.name: loaded[each.name] for each in columns if each.name in loaded}
+    json = {name: to_json(value) for name, value in present.items() if type(value) in (dict, list)}
+    return present | json
 
 
-def _store_batch(
-    project: str, batch: list[tuple[int, dict[str, Any]]], on_conflict: str
-) -> list[Outcome]:
+def _store_batch(project: str, batch: _Batch, on_conflict: str) -> list[Outcome]:
     def change(connection: Connection) -> list[Outcome]:
         outcomes = []
         for number, line in batch:

@@ -12,7 +12,7 @@ from web.request import Request, current
 
 
 def init_app(app: Flask) -> None:
-    """Add the controls and their hooks, unless the settings rule them out."""
+    """Add the controls and their hooks, if the settings allow them."""
     mode, workers = app.config["MOCK"], app.config["WORKERS"]
     if mode == "on" or (mode == "auto" and workers in (None, 1)):
         mock = app.extensions["mock"] = Mock(app)
@@ -22,7 +22,7 @@ def init_app(app: Flask) -> None:
 
 
 class Mock:
-    """What the controls have set, and the hooks. For one process only."""
+    """The state of the controls, and the hooks. It serves one process only."""
 
     def __init__(self, app: Flask) -> None:
         self.rules: list[faults.Rule] = []
@@ -33,20 +33,20 @@ class Mock:
         self._keys: KeyCache = app.extensions["keys"]
 
     def set_rules(self, rules: list[dict[str, Any]]) -> None:
-        """Replace the rules, and end all delays: each holds a thread."""
+        """Replace the rules, and end all delays: each occupies a thread."""
         with self._lock:
             self.rules = list(map(faults.Rule, rules))
             self._rules_end.set()
             self._rules_end = Event()
 
     def before(self) -> None:
-        """Let the fault of this request happen: by its headers, else by the first rule."""
+        """Apply the fault of this request: the one of its headers, else of the first rule."""
         request, rules_end = current(), self._rules_end
         if self._covers(request) and (fault := self._fault_of(request)):
             faults.apply(fault, request, rules_end)
 
     def after(self, response: Response) -> Response:
-        """Log this request, and drop its connection if that is its fault."""
+        """Log this request, and drop its connection if its fault says so."""
         request = current()
         if self._covers(request):
             self.log.add(request, response.status_code)

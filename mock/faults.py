@@ -15,11 +15,8 @@ from web.error_answers import is_page
 from web.request import Request
 from web.request_body import read_bytes
 
-_DROPS = {"drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
-_STATUSES = {str(status): {"status": status} for status in range(400, 600)}
-_FAULTS: dict[str, dict[str, Any]] = {"": {}, **_DROPS, **_STATUSES}
-_DELAY = re.compile("([0-9]{1,5})(ms|s)")
-_UNITS = {"ms": 1, "s": 1000}
+_FAULTS: dict[str, Any] = {str(status): {"status": status} for status in range(400, 600)}
+_FAULTS |= {"": {}, "drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
 _LOOK_SECONDS = 0.1
 
 
@@ -31,11 +28,10 @@ class Rule:
         self._random = random.Random(rule.get("seed"))  # noqa: S311
 
     def fires(self, request: Request) -> bool:
-        """Count a request that matches; return whether the fault happens to it."""
+        """Count a request that matches. Return whether the fault applies to it."""
         rule = self.object
-        if rule.get("method", request.method) != request.method:
-            return False
-        if not fnmatchcase(request.path, rule["path"]):
+        is_method = rule.get("method", request.method) == request.method
+        if not (is_method and fnmatchcase(request.path, rule["path"])):
             return False
         rule["matched"] += 1
         is_due = rule["matched"] % rule.get("every", 1) == 0
@@ -46,16 +42,16 @@ class Rule:
 
 
 def read_headers(request: Request) -> dict[str, Any]:
-    """Read X-Mock-Fault (`503`, `drop`, `drop-after`) and X-Mock-Delay (`250ms`, `2s`).
-
-    Raises ApiError 400.
-    """
-    fault = _read_fault(request.environ.get("HTTP_X_MOCK_FAULT", ""))
-    return fault | _read_delay(request.environ.get("HTTP_X_MOCK_DELAY", ""))
+    """Return the fault of X-Mock-Fault (`503`) and X-Mock-Delay (`2s`). Raises ApiError 400."""
+    word = request.environ.get("HTTP_X_MOCK_FAULT", "")
+    if word not in _FAULTS:
+        expected = "a status from 400 to 599, `drop` or `drop-after`"
+        raise refusals.wrong_mock_header("X-Mock-Fault", expected)
+    return {**_FAULTS[word], **_read_delay(request.environ.get("HTTP_X_MOCK_DELAY", ""))}
 
 
 def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
-    """Let a fault happen to a request. Raises ApiError 503, or with the status of the fault."""
+    """Apply a fault to a request. Raises ApiError 503, or with the status of the fault."""
     # The body is read before the delay. A form is parsed: its bytes could not be read again.
     _ = request.form if is_page(request.path) else read_bytes()
     if "delay_ms" in fault:
@@ -68,24 +64,16 @@ def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
 
 
 def drop_connection(request: Request) -> None:
-    """Close the connection of a request, so that its answer cannot be sent."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
+    """Close the connection of a request: nothing can be sent any more."""
+    if connection := request.environ.get("gunicorn.socket"):
         connection.shutdown(SHUT_RDWR)
-
-
-def _read_fault(word: str) -> dict[str, Any]:
-    if word not in _FAULTS:
-        expected = "a status from 400 to 599, `drop` or `drop-after`"
-        raise refusals.wrong_mock_header("X-Mock-Fault", expected)
-    return _FAULTS[word]
 
 
 def _read_delay(word: str) -> dict[str, Any]:
     if not word:
         return {}
-    match = _DELAY.fullmatch(word)
-    milliseconds = int(match[1]) * _UNITS[match[2]] if match else math.inf
+    match = re.fullmatch("([0-9]{1,5})(ms|s)", word)
+    milliseconds = int(match[1]) * (1 if match[2] == "ms" else 1000) if match else math.inf
     if milliseconds > MAX_DELAY_MILLISECONDS:
         expected = "a time up to 60 s, for example 250ms or 2s"
         raise refusals.wrong_mock_header("X-Mock-Delay", expected)
@@ -93,15 +81,12 @@ def _read_delay(word: str) -> dict[str, Any]:
 
 
 def _wait(request: Request, seconds: float, rules_end: Event) -> None:
-    """Wait, at most until the rules end. Raises ApiError 503 when the client is gone.
-
-    What a test has given up on must not be stored while the next one runs.
-    """
+    """Wait, at most until the rules end. Raises ApiError 503 when the client is gone."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not _client_is_gone(request):
         if rules_end.wait(min(_LOOK_SECONDS, left)):
             break
-    if _client_is_gone(request):
+    if _client_is_gone(request):  # its test is over: it must not write during the next test
         raise refusals.client_is_gone()
 
 

@@ -1,4 +1,4 @@
-"""The log of the last requests, in which a test sees what its program has sent."""
+"""The log of the last requests: it shows a test the requests of its program."""
 
 import time
 from collections import deque
@@ -17,7 +17,7 @@ LOGGED_BODY_BYTES = 16_384
 
 
 class RequestLog:
-    """The last requests of each project; those without an API key have None for a project."""
+    """The last requests of each project; the project of requests without an API key is None."""
 
     def __init__(self) -> None:
         self._entries: dict[str | None, deque[dict[str, Any]]] = {}
@@ -28,7 +28,7 @@ class RequestLog:
         return self._entries.setdefault(project, deque(maxlen=LOGGED_REQUESTS))
 
     def add(self, request: Request, status: int) -> None:
-        """Log a request that has its answer."""
+        """Log a request and the status of its answer."""
         entry = {
             "method": request.method,
             "path": request.path,
@@ -42,7 +42,7 @@ class RequestLog:
 
 
 def shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry with its body as the JSON that it is, else as text; null for none."""
+    """Return an entry with its body as JSON if possible, else as text; no body is null."""
     body = entry["body"] or b"null"
     try:
         orjson.loads(body)
@@ -52,7 +52,7 @@ def shown(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body_of(request: Request) -> bytes:
-    """Return the body. A short one that is not read yet is read now."""
+    """Return the body; read a short one if nothing has read it."""
     is_short = 0 < (request.content_length or 0) <= LOGGED_BODY_BYTES
     if is_short and "stream" not in vars(request):
         with suppress(ApiError, HTTPException):

@@ -4,8 +4,7 @@ from typing import Any
 
 from marshmallow import ValidationError, validates_schema
 
-from rules import fields
-from rules.errors import PARAM, Fault
+from rules import errors, fields
 from schemas import MAX_SECONDS
 
 MAX_DELAY_MILLISECONDS = 60_000
@@ -13,14 +12,14 @@ _STATUS_HEADERS = ("retry_after", "retry_after_ms", "should_retry")
 
 
 class Delay(fields.Field):
-    """Milliseconds, as a number or as an array of the least and the most; loads as a pair."""
+    """Milliseconds: one number, or an array of a minimum and a maximum; loads as a pair."""
 
     expected = "an integer or an array of two integers"
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[int, int]:
         bounds = value if type(value) is list else [value, value]
         if len(bounds) != 2 or any(type(bound) is not int for bound in bounds):
-            raise ValidationError(fields.wrong_type(self.expected, value))
+            raise self.wrong_type(value)
         for bound in bounds:
             if fault := fields.out_of_range(bound, 0, MAX_DELAY_MILLISECONDS):
                 raise ValidationError(fault)
@@ -38,7 +37,7 @@ class Rate(fields.Field):
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> float:
         if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise ValidationError(fields.wrong_type(self.expected, value))
+            raise self.wrong_type(value)
         return float(value)
 
     def json_schema(self) -> dict[str, Any]:
@@ -61,19 +60,19 @@ class FaultRule(fields.StrictSchema):
 
     @validates_schema
     def refuse_senseless(self, rule: dict[str, Any], **_: Any) -> None:
-        """Refuse a rule that does nothing, or not all that it says."""
+        """Refuse a rule with a part that does nothing."""
         header = next((name for name in _STATUS_HEADERS if name in rule), None)
         if "status" in rule and rule.get("drop") == "after":
             raise _senseless("drop", "a request that fails with 'status' has no answer to drop")
         if header and "status" not in rule:
             raise _senseless(header, "it is told with a 'status' only")
         if rule.keys().isdisjoint(("status", "delay_ms", "drop")):
-            reason = "without it, 'delay_ms' or 'drop' the rule does nothing"
-            raise _senseless("status", reason)
+            raise _senseless("status", "without it, 'delay_ms' or 'drop' the rule does nothing")
 
 
 def _senseless(name: str, reason: str) -> ValidationError:
-    return ValidationError({name: [Fault("invalid_value", f"Invalid '{PARAM}': {reason}.")]})
+    fault = errors.Fault("invalid_value", f"Invalid '{errors.PARAM}': {reason}.")
+    return ValidationError({name: [fault]})
 
 
 class FaultRules(fields.StrictSchema):

@@ -4,12 +4,13 @@ import os
 import random
 import time
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Blueprint, Response, current_app
 
 import database
+import mock
 from database.memory import is_memory
 from exchange import imports
 from mock import schemas
@@ -23,16 +24,13 @@ from web.request import current, project
 from web.request_body import read_bytes
 from web.responses import answer
 
-if TYPE_CHECKING:
-    from mock import Mock
-
 bp = Blueprint("mock", __name__, url_prefix="/_mock")
 _CHANGING = {f"mock.{view}" for view in ("reset", "seed", "restore", "set_ids", "set_clock")}
 
 
 @bp.before_request
 def refuse_a_kept_database() -> None:
-    """Protect a database that is kept from a test suite that is aimed at the wrong port."""
+    """Protect a lasting database: a test suite may call the wrong port."""
     request, is_on = current(), current_app.config["MOCK"] == "on"
     is_change = request.endpoint in _CHANGING and request.method != "OPTIONS"
     if is_change and not is_on and not is_memory(current_app):
@@ -42,7 +40,7 @@ def refuse_a_kept_database() -> None:
 @bp.post("/reset")
 @operation("resetMock", "Return to the seed")
 def reset() -> Response:
-    """Return to the seed. The first time it is loaded; later its snapshot is put back."""
+    """Return to the seed: load it the first time, and later restore its snapshot."""
     snapshots, file = _mock().snapshots, database.the_file()
     if "seed" not in snapshots:
         snapshot = file.take_snapshot()
@@ -55,7 +53,7 @@ def reset() -> Response:
 @bp.post("/seed")
 @operation("seedMock", "Load JSON Lines (the body)")
 def seed() -> Response:
-    """Load threads: all of them, or none when a line is bad."""
+    """Load all threads, or none if a line is bad."""
     lines = read_bytes().splitlines()
     if faults := list(imports.faults_in(lines)):
         raise refusals.bad_seed_lines(faults, sum(1 for line in lines if line.strip()))
@@ -121,7 +119,6 @@ def clear_requests() -> Response:
 @bp.put("/ids")
 @operation("seedIds", "Make ids repeat", body=schemas.IdSeed)
 def set_ids(body: dict[str, Any]) -> Response:
-    """Make ids repeat from a seed; null makes them random again."""
     seed = body["seed"]
     sources.random = os.urandom if seed is None else random.Random(seed).randbytes  # noqa: S311
     return answer({"seed": seed})
@@ -130,7 +127,7 @@ def set_ids(body: dict[str, Any]) -> Response:
 @bp.put("/clock")
 @operation("setClock", "Freeze or move the clock", body=schemas.Clock)
 def set_clock(body: dict[str, Any]) -> Response:
-    """Freeze `created_at` at a second, or move it; an empty body sets it right again."""
+    """Freeze `created_at` at a second, or move it; an empty body undoes both."""
     frozen_at, offset = body.get("frozen_at"), body.get("offset_seconds", 0)
 
     def clock() -> float:
@@ -142,13 +139,12 @@ def set_clock(body: dict[str, Any]) -> Response:
     return answer({"now": int(clock())})
 
 
-def _mock() -> "Mock":
-    mock: Mock = current_app.extensions["mock"]
-    return mock
+def _mock() -> "mock.Mock":
+    return current_app.extensions["mock"]  # type: ignore[no-any-return]
 
 
 def _load_seed(connection: database.Connection) -> None:
-    """Leave only the seed in a snapshot: others may write to the database itself meanwhile."""
+    """Replace a snapshot's rows by the seed. Other requests may write to the database meanwhile."""
     for table in (Message, Thread, Tombstone, StoredAnswer):
         connection.change(sa.delete(table))
     imports.load_seed(connection, current_app.config["SEED"])

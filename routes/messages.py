@@ -6,8 +6,7 @@ from flask import Blueprint, Response
 
 import database
 import schemas
-from store import lists, messages
-from store.objects import deleted_object
+from store import lists, messages, objects
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import project
@@ -17,17 +16,13 @@ bp = Blueprint("messages", __name__)
 
 
 @bp.post("/<thread_id>/messages")
-@operation(
-    "createMessage", "Add a message", body=schemas.CreateMessage, answers=schemas.MessageObject
-)
+@operation("createMessage", "Add a message", schemas.MessageObject, body=schemas.CreateMessage)
 def create(thread_id: str, body: dict[str, Any]) -> Response:
-    return write_once(
-        lambda connection: messages.create_message(connection, project(), thread_id, body)
-    )
+    return write_once(messages.create_message, project(), thread_id, body)
 
 
 @bp.get("/<thread_id>/messages")
-@operation("listMessages", "List messages", query=schemas.ListMessages, answers=schemas.MessageList)
+@operation("listMessages", "List messages", schemas.MessageList, query=schemas.ListMessages)
 def list_messages(thread_id: str, query: dict[str, Any]) -> Response:
     with database.snapshot() as connection:
         page = lists.list_messages(connection, project(), thread_id, query)
@@ -35,28 +30,22 @@ def list_messages(thread_id: str, query: dict[str, Any]) -> Response:
 
 
 @bp.get("/<thread_id>/messages/<message_id>")
-@operation("getMessage", "Retrieve a message", answers=schemas.MessageObject)
+@operation("getMessage", "Retrieve a message", schemas.MessageObject)
 def retrieve(thread_id: str, message_id: str) -> Response:
     with database.read() as connection:
         return answer(messages.find_message(connection, project(), thread_id, message_id))
 
 
 @bp.post("/<thread_id>/messages/<message_id>")
-@operation(
-    "modifyMessage", "Modify a message", body=schemas.ModifyMessage, answers=schemas.MessageObject
-)
+@operation("modifyMessage", "Modify a message", schemas.MessageObject, body=schemas.ModifyMessage)
 def modify(thread_id: str, message_id: str, body: dict[str, Any]) -> Response:
-    return write_once(
-        lambda connection: messages.modify_message(
-            connection, project(), thread_id, message_id, body
-        )
-    )
+    return write_once(messages.modify_message, project(), thread_id, message_id, body)
 
 
 @bp.delete("/<thread_id>/messages/<message_id>")
-@operation("deleteMessage", "Delete a message", answers=schemas.MessageDeleted)
+@operation("deleteMessage", "Delete a message", schemas.MessageDeleted)
 def delete(thread_id: str, message_id: str) -> Response:
     database.write(
         lambda connection: messages.delete_message(connection, project(), thread_id, message_id)
     )
-    return answer(deleted_object(message_id, "thread.message"))
+    return answer(objects.deleted_object(message_id, "thread.message"))

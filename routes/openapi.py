@@ -1,4 +1,4 @@
-"""The API document: OpenAPI 3.1, made of the views and the schemas that validate."""
+"""The API document: OpenAPI 3.1, made of the operations and their schemas."""
 
 import re
 from collections.abc import Iterator
@@ -21,59 +21,45 @@ _DESCRIPTION = (
     "While the controls under `/_mock` are on, the headers `X-Mock-Fault` (a status, `drop` or "
     "`drop-after`) and `X-Mock-Delay` (`250ms`, `2s`) let one request fail or wait."
 )
-_ROOT = [{"url": "/"}]
-_PARAMETER = re.compile("<(\\w+)>")
-_METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
 @lru_cache(maxsize=8)
 def document(app: Flask) -> bytes:
     """Return the document as JSON; it is built once."""
     plugin = MarshmallowPlugin()
-    spec = APISpec(
-        "Threads server",
-        "1.0.0",
-        "3.1.0",
-        plugins=[plugin],
-        info={"description": _DESCRIPTION},
-        servers=[{"url": "/v1"}],
-    )
+    info, servers = {"description": _DESCRIPTION}, [{"url": "/v1"}]
+    spec = APISpec("Threads server", "1.0.0", "3.1.0", [plugin], info=info, servers=servers)
     assert plugin.converter is not None
     plugin.converter.add_attribute_function(_describe)  # type: ignore[no-untyped-call]
     spec.components.schema("ErrorResponse", schema=schemas.ErrorResponse)
     for path, method, operation, is_api in _operations(app):
         described = _describe_operation(path, operation)
-        spec.path(path, operations={method: described | ({} if is_api else {"servers": _ROOT})})
+        if not is_api:
+            described["servers"] = [{"url": "/"}]
+        spec.path(path, operations={method: described})
     return orjson.dumps(spec.to_dict())
 
 
 def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, bool]]:
-    """Yield each view that describes itself: path, method, and whether it is of the API.
-
-    The API answers with and without `/v1`; it is told once.
-    """
+    """Yield each operation once: path, method, operation, and whether `/v1` may stand before."""
     paths = {rule.rule for rule in app.url_map.iter_rules()}
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is None or rule.rule.startswith("/v1/"):
             continue
-        path = _PARAMETER.sub(r"{\1}", rule.rule)
-        for method in sorted((rule.methods or set()).intersection(_METHODS)):
+        path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
+        for method in sorted({"GET", "POST", "PUT", "DELETE"} & (rule.methods or set())):
             yield path, method.lower(), operation, f"/v1{rule.rule}" in paths
 
 
 def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
+    done = {"description": "Done", "content": _json(operation.answers)}
+    failed = {"description": "Refused or failed", "content": _json(schemas.ErrorResponse)}
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": [*_path_parameters(path), *_query_parameters(operation.query)],
-        "responses": {
-            "200": {"description": "Done", "content": _json(operation.answers)},
-            "default": {
-                "description": "Refused or failed",
-                "content": _json(schemas.ErrorResponse),
-            },
-        },
+        "responses": {"200": done, "default": failed},
     }
     if operation.body:
         needed = any(field.required for field in operation.body().fields.values())
@@ -109,8 +95,7 @@ def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
     """Describe in JSON Schema what apispec cannot know of a field of ours."""
     match field:
         case schemas.Content():
-            text = fields.Text(maximum=schemas.MAX_TEXT_CHARACTERS).json_schema()
-            return {"oneOf": [text, self.field2property(field.parts)]}
+            return {"oneOf": [field.json_schema(), self.field2property(field.parts)]}
         case fields.Variant():
             return {"oneOf": [self.resolve_nested_schema(each) for each in field.variants.values()]}
         case fields.Array():

@@ -3,15 +3,8 @@
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import (
-    Blueprint,
-    Response,
-    current_app,
-    redirect,
-    render_template,
-    send_from_directory,
-    url_for,
-)
+from flask import Blueprint, Response, current_app, redirect, render_template, url_for
+from flask.helpers import send_from_directory
 from werkzeug.wrappers import Response as Redirect
 
 import database
@@ -62,10 +55,8 @@ def document() -> Response:
 
 @bp.get("/docs")
 def docs() -> Response:
-    """Show the document with Swagger UI, all of it served from here."""
-    response = Response(render_template("docs.html"))
-    response.headers["Content-Security-Policy"] = _DOCS_POLICY
-    return response
+    """Show the document with Swagger UI, served from this machine."""
+    return Response(render_template("docs.html"), headers={"Content-Security-Policy": _DOCS_POLICY})
 
 
 @bp.get("/docs/<path:name>")

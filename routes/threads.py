@@ -6,9 +6,7 @@ from flask import Blueprint, Response
 
 import database
 import schemas
-from store import deletions, lists, threads
-from store.copies import Copy
-from store.objects import deleted_object
+from store import copies, deletions, lists, objects, threads
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import project
@@ -18,18 +16,13 @@ bp = Blueprint("threads", __name__)
 
 
 @bp.post("")
-@operation(
-    "createThread",
-    "Create a thread",
-    body=schemas.CreateThread,
-    answers=schemas.ThreadObject,
-)
+@operation("createThread", "Create a thread", schemas.ThreadObject, body=schemas.CreateThread)
 def create(body: dict[str, Any]) -> Response:
-    return write_once(lambda connection: threads.create_thread(connection, project(), body))
+    return write_once(threads.create_thread, project(), body)
 
 
 @bp.get("")
-@operation("listThreads", "List threads", query=schemas.ListThreads, answers=schemas.ThreadList)
+@operation("listThreads", "List threads", schemas.ThreadList, query=schemas.ListThreads)
 def list_threads(query: dict[str, Any]) -> Response:
     with database.snapshot() as connection:
         page = lists.list_threads(connection, project(), query)
@@ -37,31 +30,27 @@ def list_threads(query: dict[str, Any]) -> Response:
 
 
 @bp.get("/<thread_id>")
-@operation("getThread", "Retrieve a thread", answers=schemas.ThreadObject)
+@operation("getThread", "Retrieve a thread", schemas.ThreadObject)
 def retrieve(thread_id: str) -> Response:
     with database.read() as connection:
         return answer(threads.find_thread(connection, project(), thread_id))
 
 
 @bp.post("/<thread_id>")
-@operation(
-    "modifyThread", "Modify a thread", body=schemas.ModifyThread, answers=schemas.ThreadObject
-)
+@operation("modifyThread", "Modify a thread", schemas.ThreadObject, body=schemas.ModifyThread)
 def modify(thread_id: str, body: dict[str, Any]) -> Response:
-    return write_once(
-        lambda connection: threads.modify_thread(connection, project(), thread_id, body)
-    )
+    return write_once(threads.modify_thread, project(), thread_id, body)
 
 
 @bp.delete("/<thread_id>")
-@operation("deleteThread", "Delete a thread", answers=schemas.ThreadDeleted)
+@operation("deleteThread", "Delete a thread", schemas.ThreadDeleted)
 def delete(thread_id: str) -> Response:
     deletions.delete_thread(project(), thread_id)
-    return answer(deleted_object(thread_id, "thread"))
+    return answer(objects.deleted_object(thread_id, "thread"))
 
 
 @bp.post("/<thread_id>/copy")
-@operation("copyThread", "Copy a thread", body=schemas.CopyThread, answers=schemas.ThreadObject)
+@operation("copyThread", "Copy a thread", schemas.ThreadObject, body=schemas.CopyThread)
 def copy(thread_id: str, body: dict[str, Any]) -> Response:
-    with Copy(project(), thread_id, body) as copied:
+    with copies.Copy(project(), thread_id, body) as copied:
         return write_once(copied.show)

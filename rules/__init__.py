@@ -1,1 +1,1 @@
-"""What is refused, and in which words. Nothing here knows Flask or SQL."""
+"""The refusals and their sentences. This folder imports neither Flask nor SQL."""

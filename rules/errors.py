@@ -1,6 +1,7 @@
 """Refusals: ApiError for a request, Fault for one value of a body. See rules/refusals.py."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import ValidationError
@@ -11,30 +12,25 @@ _SHOWN_CHARACTERS = 1000
 _RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
 
 
+@dataclass(eq=False)
 class ApiError(Exception):
     """A refusal: its HTTP status, sentence, param, code and extra headers."""
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-        self.headers = dict(headers or {})
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Fault(str):
-    """The sentence about one wrong value, with its code on the wire.
+    """The sentence about one wrong value, and its code.
 
-    PARAM stands where the path of the value belongs, PARENT for the path of the object around it.
-    Both are U+0000, which no accepted text contains: text of a client is never taken for them.
+    PARAM stands for the path of the value, PARENT for the path of the object around it. Both are
+    made of U+0000, which no accepted text contains.
     """
 
     code: str | None
@@ -50,10 +46,7 @@ class Fault(str):
 
 
 def first_fault(error: ValidationError) -> ApiError:
-    """Return the one fault to report: missing, then unknown, then the rest in schema order.
-
-    marshmallow reports unknown keys in no order: of several, the first by name is taken.
-    """
+    """Return the fault to report: a missing value, then an unknown key (by name), then the rest."""
     path, fault, parent = min(_walk(error.messages, ""), key=_rank)
     return ApiError(400, fault.at(path, parent), path or None, fault.code)
 

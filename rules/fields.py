@@ -1,7 +1,4 @@
-"""The marshmallow fields of the API. Each refuses with Faults and describes itself.
-
-Source of the sentences: wire reference, table 1.1.
-"""
+"""The marshmallow fields of the API. Their sentences are from the wire reference, table 1.1."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +9,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 
 from rules.errors import PARAM, PARENT, Fault, goes_first
 
+Bound = int | None
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARACTERS = 64
 MAX_METADATA_VALUE_CHARACTERS = 512
@@ -19,22 +17,12 @@ MAX_ID_CHARACTERS = 64
 PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 STORABLE = "^[^\\u0000]*$"
 HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
-"""It has no `\\s`: Python, JavaScript and Rust disagree on what that holds beyond ASCII."""
+"""It has no `\\s`: beyond ASCII, Python, JavaScript and Rust read it differently."""
 
 _SHOWN_CHARACTERS = 200
 _EXACT_FLOATS = 1 << 53
-_SIMILAR = 0.8
-_DIGITS = re.compile(r"-?[0-9]{1,400}", re.ASCII)
-_HTTP_URL = re.compile(HTTP_URL)
-_KINDS = {
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-    type(None): "null",
-}
+_KINDS: dict[type, str] = {bool: "a boolean", int: "an integer", float: "a decimal number"}
+_KINDS |= {str: "a string", list: "an array", dict: "an object", type(None): "null"}
 _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
 _UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
 
@@ -53,8 +41,8 @@ def wrong_type(expected: str, value: Any) -> Fault:
 def not_supported(value: str, supported: Sequence[str]) -> Fault:
     """Return the fault of a string outside a closed set."""
     *most, last = [f"'{word}'" for word in supported]
-    before = f"{most[0]} and " if len(most) == 1 else "".join(f"{word}, " for word in most)
-    listed = f"{before}{'and ' if len(most) > 1 else ''}{last}"
+    comma = "," if len(most) > 1 else ""
+    listed = f"{', '.join(most)}{comma} and {last}" if most else last
     sentence = f"Invalid value: '{_shown(value)}'. Supported values are: {listed}."
     return Fault("invalid_value", sentence)
 
@@ -65,7 +53,7 @@ def wrong_prefix(value: str, prefix: str) -> Fault:
     return Fault("invalid_value", sentence)
 
 
-def out_of_range(value: int, minimum: int | None, maximum: int | None) -> Fault | None:
+def out_of_range(value: int, minimum: Bound, maximum: Bound) -> Fault | None:
     """Return the fault of an integer outside its bounds, or None."""
     if minimum is not None and value < minimum:
         problem, expected = "integer below minimum value", f"a value >= {minimum}"
@@ -92,31 +80,34 @@ def too_long(maximum: int, length: int) -> Fault:
     return _out_of_bounds("string_above_max_length", "string too long", expected, actual)
 
 
-def _empty_string() -> Fault:
-    expected = "a string with minimum length 1"
-    return _out_of_bounds("empty_string", "empty string", expected, "an empty string")
+def _bounds(**bounds: Bound) -> dict[str, Any]:
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 class Field(fields.Field[Any]):
-    """A field of one JSON type. A subclass says which, and checks the value in `read`."""
+    """A field of one JSON type. A subclass names the type and checks the value in `read`."""
 
     json_type: ClassVar[type] = dict
-    expected = "an object"
+    expected: ClassVar[str | None] = None
     default_error_messages = {"required": _MISSING}
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if type(value) is not self.json_type:
-            raise ValidationError(wrong_type(self.expected, value))
+            raise self.wrong_type(value)
         return self.read(value)
 
+    def wrong_type(self, value: Any) -> ValidationError:
+        """Return the error of a value of another JSON type."""
+        return ValidationError(wrong_type(self.expected or _KINDS[self.json_type], value))
+
     def read(self, value: Any) -> Any:
-        """Return what a value of the right type loads as. Raises ValidationError."""
+        """Return the loaded value of the right JSON type. Raises ValidationError."""
         return value
 
     def make_error(self, key: str, **kwargs: Any) -> ValidationError:
-        """Keep the Fault whole: marshmallow would format it into a plain string."""
+        """Return the Fault itself: marshmallow would make a plain string of it."""
         if key == "null":
-            return ValidationError(wrong_type(self.expected, None))
+            return self.wrong_type(None)
         return ValidationError(self.error_messages[key])
 
     def json_schema(self) -> dict[str, Any]:
@@ -125,33 +116,32 @@ class Field(fields.Field[Any]):
 
 
 class Text(Field):
-    """A string with bounds on its length, in characters."""
+    """A string; the bounds of its length count characters."""
 
     json_type = str
-    expected = "a string"
 
-    def __init__(self, minimum: int = 1, maximum: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, minimum: int = 1, maximum: Bound = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.minimum, self.maximum = minimum, maximum
 
     def read(self, value: Any) -> Any:
         if len(value) < self.minimum:
-            raise ValidationError(_empty_string())
+            expected, actual = "a string with minimum length 1", "an empty string"
+            raise ValidationError(_out_of_bounds("empty_string", "empty string", expected, actual))
         if self.maximum is not None and len(value) > self.maximum:
             raise ValidationError(too_long(self.maximum, len(value)))
         return value
 
     def json_schema(self) -> dict[str, Any]:
         schema = {"type": "string", "minLength": self.minimum, "pattern": STORABLE}
-        bound = {} if self.maximum is None else {"maxLength": self.maximum}
-        return {**schema, **bound, **self.metadata}
+        return {**schema, **_bounds(maxLength=self.maximum), **self.metadata}
 
 
 class Url(Text):
     """An http or https URL; the hosted API refused data URLs, too."""
 
     def read(self, value: Any) -> Any:
-        if not _HTTP_URL.fullmatch(super().read(value)):
+        if not re.fullmatch(HTTP_URL, super().read(value)):
             problem = "Expected a valid URL, but got a value with an invalid format."
             raise ValidationError(Fault("invalid_value", f"Invalid '{PARAM}'. {problem}"))
         return value
@@ -161,7 +151,7 @@ class Url(Text):
 
 
 class FileId(Text):
-    """The id of a file: any string that begins with `file`, for there is no file service."""
+    """The id of a file: any string that begins with `file`. There is no file service."""
 
     def read(self, value: Any) -> Any:
         if not super().read(value).startswith("file"):
@@ -192,11 +182,8 @@ class ObjectId(Text):
         return {"type": "string", "pattern": f"^{self.prefix}[A-Za-z0-9_-]{{0,{rest}}}$"}
 
 
-class Choice(Field):
+class Choice(Text):
     """One word of a closed set."""
-
-    json_type = str
-    expected = "a string"
 
     def __init__(self, *supported: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -215,21 +202,17 @@ class Boolean(Field):
     """true or false."""
 
     json_type = bool
-    expected = "a boolean"
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "boolean"}
 
 
 class Integer(Field):
-    """An integer between two bounds, either of which may be open; 800.0 is one, too."""
+    """An integer, with or without bounds; 800.0 is one, too."""
 
     json_type = int
-    expected = "an integer"
 
-    def __init__(
-        self, minimum: int | None = None, maximum: int | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, minimum: Bound = None, maximum: Bound = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.minimum, self.maximum = minimum, maximum
 
@@ -244,18 +227,15 @@ class Integer(Field):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        bounds = {"minimum": self.minimum, "maximum": self.maximum}
-        return {"type": "integer"} | {
-            key: bound for key, bound in bounds.items() if bound is not None
-        }
+        return {"type": "integer"} | _bounds(minimum=self.minimum, maximum=self.maximum)
 
 
 class QueryInteger(Integer):
-    """An integer in a query string: plain digits, nothing that only Python reads as a number."""
+    """An integer in a query string: ASCII digits only."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        if not _DIGITS.fullmatch(value):
-            raise ValidationError(wrong_type(self.expected, value))
+        if not re.fullmatch("-?[0-9]{1,400}", value):
+            raise self.wrong_type(value)
         return super()._deserialize(int(value), attr, data, **kwargs)
 
 
@@ -269,7 +249,10 @@ class Metadata(Field):
 
     def read(self, value: Any) -> Any:
         if len(value) > MAX_METADATA_PAIRS:
-            raise ValidationError(_too_many_pairs(len(value)))
+            expected = f"an object with at most {MAX_METADATA_PAIRS} properties"
+            actual = f"an object with {len(value)} properties"
+            code, problem = "object_above_max_properties", "too many properties"
+            raise ValidationError(_out_of_bounds(code, problem, expected, actual))
         faults = {key: [fault] for key, text in value.items() if (fault := _pair_fault(key, text))}
         if faults:
             raise ValidationError(faults)
@@ -286,21 +269,12 @@ class Metadata(Field):
         }
 
 
-def _too_many_pairs(count: int) -> Fault:
-    expected = f"an object with at most {MAX_METADATA_PAIRS} properties"
-    actual = f"an object with {count} properties"
-    code = "object_above_max_properties"
-    return _out_of_bounds(code, "too many properties", expected, actual)
-
-
 def _pair_fault(key: str, value: Any) -> Fault | None:
     if len(key) > MAX_METADATA_KEY_CHARACTERS:
-        return Fault(
-            "property_name_above_max_length",
-            f"Invalid property name in '{PARENT}': '{key[:3]}...{key[-3:]}' is too long. "
-            f"Expected a string with maximum length {MAX_METADATA_KEY_CHARACTERS}, "
-            f"but got a string with length {len(key)} instead.",
-        )
+        problem = f"Invalid property name in '{PARENT}': '{key[:3]}...{key[-3:]}' is too long."
+        expected = f"Expected a string with maximum length {MAX_METADATA_KEY_CHARACTERS}"
+        sentence = f"{problem} {expected}, but got a string with length {len(key)} instead."
+        return Fault("property_name_above_max_length", sentence)
     if type(value) is not str:
         return wrong_type("a string", value)
     if len(value) > MAX_METADATA_VALUE_CHARACTERS:
@@ -319,11 +293,8 @@ class Array(Field, fields.List[Any]):
     """An array with bounds on its length."""
 
     json_type = list
-    expected = "an array"
 
-    def __init__(
-        self, items: fields.Field[Any], minimum: int = 0, maximum: int | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, items: Any, minimum: int = 0, maximum: Bound = None, **kwargs: Any) -> None:
         super().__init__(items, **kwargs)
         self.minimum, self.maximum = minimum, maximum
 
@@ -351,8 +322,7 @@ class Array(Field, fields.List[Any]):
 
     def length_bounds(self) -> dict[str, int]:
         """Return the bounds in the words of JSON Schema."""
-        bounds = {"minItems": self.minimum or None, "maxItems": self.maximum}
-        return {key: bound for key, bound in bounds.items() if bound is not None}
+        return _bounds(minItems=self.minimum or None, maxItems=self.maximum)
 
 
 class Variant(Field):
@@ -374,16 +344,16 @@ class Variant(Field):
 
 
 class StrictSchema(Schema):
-    """A JSON object that names every key it takes."""
+    """A JSON object without unknown keys."""
 
     error_messages = {"unknown": _UNKNOWN}
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
-        """Name the key that was probably meant by an unknown one."""
+        """Add a similar key of the schema to the fault of an unknown key."""
         messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
         for key, faults in messages.items():
             if faults == [_UNKNOWN] and len(key) <= MAX_METADATA_KEY_CHARACTERS:
-                for meant in get_close_matches(key, self.load_fields, 1, _SIMILAR):
+                for meant in get_close_matches(key, self.load_fields, n=1, cutoff=0.8):
                     hint = f"{_UNKNOWN} Did you mean '{meant}'?"
                     messages[key] = [Fault("unknown_parameter", hint)]
 

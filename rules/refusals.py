@@ -1,8 +1,4 @@
-"""Every refusal of the server, one function each. The faults of single values are in fields.py.
-
-The sentences of the hosted API are kept word for word: programs match them. Source: wire
-reference, table 1.1.
-"""
+"""All refusals. The sentences of the hosted API (wire reference, table 1.1) keep every word."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -71,8 +67,7 @@ def invalid_url(method: str, path: str) -> ApiError:
 
 
 def method_not_allowed(method: str, path: str, methods: Iterable[str]) -> ApiError:
-    allowed = ", ".join(sorted(methods))
-    message = f"Method not allowed ({method} {path}). Use one of: {allowed}."
+    message = f"Method not allowed ({method} {path}). Use one of: {', '.join(sorted(methods))}."
     return ApiError(405, message, code="unsupported_operation")
 
 
@@ -90,7 +85,8 @@ def body_too_large() -> ApiError:
 
 
 def body_cut_short() -> ApiError:
-    return _invalid_body("the request body ended early or its chunks are malformed.", _CLOSE)
+    problem = "the request body ended early or its chunks are malformed."
+    return _invalid_body(problem, headers=_CLOSE)
 
 
 def no_plain_json() -> ApiError:
@@ -99,11 +95,9 @@ def no_plain_json() -> ApiError:
 
 
 def invalid_json() -> ApiError:
-    message = (
-        "Invalid body: failed to parse JSON value. Please check the value to ensure it is valid "
-        "JSON. (Common errors include trailing commas, missing closing brackets, missing "
-        "quotation marks, etc.)"
-    )
+    advice = "Please check the value to ensure it is valid JSON."
+    errors = "trailing commas, missing closing brackets, missing quotation marks, etc."
+    message = f"Invalid body: failed to parse JSON value. {advice} (Common errors include {errors})"
     return ApiError(400, message, code="invalid_json")
 
 
@@ -134,8 +128,8 @@ def duplicate_parameter(name: str) -> ApiError:
     return ApiError(400, f"Duplicate parameter: '{name}'. {problem}", name, "duplicate_parameter")
 
 
-def _invalid_body(problem: str, headers: dict[str, str] | None = None) -> ApiError:
-    return ApiError(400, f"Invalid body: {problem}", None, "invalid_request_error", headers)
+def _invalid_body(problem: str, **more: Any) -> ApiError:
+    return ApiError(400, f"Invalid body: {problem}", code="invalid_request_error", **more)
 
 
 def malformed_idempotency_key() -> ApiError:
@@ -145,18 +139,16 @@ def malformed_idempotency_key() -> ApiError:
 
 def idempotency_key_reused() -> ApiError:
     problem = "This Idempotency-Key was used with another request."
-    message = f"{problem} Use a new key for each different request."
-    return ApiError(422, message, code="idempotency_key_reused")
+    advice = "Use a new key for each different request."
+    return ApiError(422, f"{problem} {advice}", code="idempotency_key_reused")
 
 
 # Callers
 
 
 def no_api_key() -> ApiError:
-    message = (
-        "You didn't provide an API key. You need to provide your API key in an Authorization "
-        "header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
-    )
+    where = "in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY)"
+    message = f"You didn't provide an API key. You need to provide your API key {where}."
     return ApiError(401, message, headers=_BEARER)
 
 
@@ -166,16 +158,13 @@ def wrong_api_key(masked: str) -> ApiError:
 
 
 def untrusted_host() -> ApiError:
-    message = (
-        "This Host is not served: without API keys it must be localhost or a loopback address, "
-        "or be named in THREADS_TRUSTED_HOSTS."
-    )
+    allowed = "localhost or a loopback address, or be named in THREADS_TRUSTED_HOSTS"
+    message = f"This Host is not served: without API keys it must be {allowed}."
     return ApiError(400, message, code="invalid_host")
 
 
 def forwarded_request() -> ApiError:
-    problem = "A server behind a proxy needs API keys"
-    message = f"{problem}; without them forwarded requests are refused."
+    message = "A server behind a proxy needs API keys; without them forwarded requests are refused."
     return ApiError(403, message, code="forwarded_request")
 
 
@@ -185,17 +174,14 @@ def foreign_page() -> ApiError:
 
 
 def no_beta_header() -> ApiError:
-    message = (
-        "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again "
-        "by setting the header 'OpenAI-Beta: assistants=v2'."
-    )
-    return ApiError(400, message, code="invalid_beta")
+    problem = "You must provide the 'OpenAI-Beta' header to access the Assistants API."
+    advice = "Please try again by setting the header 'OpenAI-Beta: assistants=v2'."
+    return ApiError(400, f"{problem} {advice}", code="invalid_beta")
 
 
 def malformed_beta_header(beta: str) -> ApiError:
     expected = "The header should be in the format 'OpenAI-Beta: example_beta=v1'."
-    message = f"Invalid beta header provided: '{beta}'. {expected}"
-    return ApiError(400, message, code="invalid_beta")
+    return ApiError(400, f"Invalid beta header provided: '{beta}'. {expected}", code="invalid_beta")
 
 
 def unknown_beta(name: str) -> ApiError:
@@ -215,10 +201,8 @@ def signed_out() -> ApiError:
 
 
 def form_no_longer_valid() -> ApiError:
-    message = (
-        "This form is no longer valid: since you opened it, somebody signed in or out here, or "
-        "the server was set up anew. Nothing was changed."
-    )
+    cause = "since you opened it, somebody signed in or out here, or the server was set up anew"
+    message = f"This form is no longer valid: {cause}. Nothing was changed."
     return ApiError(400, message, "csrf_token", "invalid_form")
 
 
@@ -246,22 +230,18 @@ def sqlite_only() -> ApiError:
 
 
 def database_is_kept() -> ApiError:
-    message = (
-        "This server keeps its database, so nothing was changed. Start it with "
-        "THREADS_DATABASE_URL=memory, or allow this with THREADS_MOCK=on."
-    )
-    return ApiError(403, message, code="database_is_kept")
+    problem = "This server keeps its database, so nothing was changed."
+    advice = "Start it with THREADS_DATABASE_URL=memory, or allow this with THREADS_MOCK=on."
+    return ApiError(403, f"{problem} {advice}", code="database_is_kept")
 
 
 def no_snapshot() -> ApiError:
-    message = "There is no snapshot: POST /_mock/snapshot first."
-    return ApiError(400, message, code="no_snapshot")
+    return ApiError(400, "There is no snapshot: POST /_mock/snapshot first.", code="no_snapshot")
 
 
 def bad_seed_lines(faults: list[tuple[int, str]], count: int) -> ApiError:
     first = "; ".join(f"line {number}: {reason}" for number, reason in faults[:5])
-    message = f"{len(faults)} of {count} lines refused: {first}"
-    return ApiError(400, message, code="invalid_seed")
+    return ApiError(400, f"{len(faults)} of {count} lines refused: {first}", code="invalid_seed")
 
 
 def no_logged_request() -> ApiError:
@@ -283,8 +263,7 @@ def client_is_gone() -> ApiError:
 def injected(fault: dict[str, Any]) -> ApiError:
     status = fault["status"]
     waits = {name: fault[name] for name in _WAITS_OF_429 if name in fault}
-    if status == 429 and not waits:
-        waits = _WAITS_OF_429
+    waits = waits or (_WAITS_OF_429 if status == 429 else {})
     headers = {name.replace("_", "-"): str(value) for name, value in waits.items()}
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()

@@ -1,4 +1,4 @@
-"""Strict JSON: UTF-8, no duplicate keys, and nothing that cannot be stored."""
+"""Strict JSON: UTF-8, no duplicate keys, and no characters that cannot be stored."""
 
 import json
 import math
@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from rules import refusals
-from rules.fields import kind_of
+from rules import fields, refusals
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -15,14 +14,6 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return a strict JSON object. Raises ApiError 400."""
-    value = parse_json(data)
-    if not isinstance(value, dict):
-        raise refusals.no_object(kind_of(value))
-    return value
-
-
-def parse_json(data: bytes) -> Any:
-    """Return a strict JSON value. Raises ApiError 400."""
     try:
         text = data.removeprefix(_BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -33,11 +24,13 @@ def parse_json(data: bytes) -> Any:
             _refuse_unstorable(value)
     except (ValueError, RecursionError) as error:
         raise refusals.invalid_json() from error
+    if not isinstance(value, dict):
+        raise refusals.no_object(fields.kind_of(value))
     return value
 
 
 def _refuse_unstorable(value: Any) -> None:
-    """Refuse U+0000 and lone surrogates (ValueError): only an escape can bring them in."""
+    """Refuse U+0000 (ApiError) and lone surrogates (ValueError). Only escapes can hold them."""
     text = json.dumps(value, ensure_ascii=False)
     text.encode()
     if _NUL.search(text):

@@ -53,13 +53,13 @@ def check_addresses(cfg: Any, is_keyed: bool) -> None:
 
     Raises SystemExit with one line.
     """
-    handed_on = [(name, address(name)) for name in _sockets_of_systemd()]
-    for name, where in handed_on or zip(cfg.bind, cfg.address, strict=True):
+    sockets = [(name, address(name)) for name in _sockets_of_systemd()]
+    for name, where in sockets or zip(cfg.bind, cfg.address, strict=True):
         is_port = isinstance(where, tuple)
         if not (is_keyed or (is_port and is_loopback(where[0]))):
             advice = "make an API key first (flask keys create)."
             sys.exit(f"THREADS_BIND={name} is not loopback: {advice}")
-        if is_port and not handed_on:
+        if is_port and not sockets:
             _try_port(name, where)
 
 

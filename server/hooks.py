@@ -62,8 +62,8 @@ def on_starting(server: Any) -> None:
     settings = read_settings()
     check_addresses(server.cfg, is_keyed(settings))
     files.make_folder(settings["DATABASE_URL"])
-    prepared = startup.flask_settings(settings)
-    url = os.environ["THREADS_DATABASE_URL"] = prepared["SQLALCHEMY_DATABASE_URI"]
+    url = startup.flask_settings(settings)["SQLALCHEMY_DATABASE_URI"]
+    os.environ["THREADS_DATABASE_URL"] = url
     os.environ["THREADS_SECRET_KEY"] = secret_key(settings["SECRET_KEY"], url)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(memory.private_folder())
     if settings["SEED"] or not startup.is_current(url):

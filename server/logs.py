@@ -1,4 +1,4 @@
-"""How the server logs: every line on stderr is one JSON object."""
+"""The log of gunicorn and of failures: every line on stderr is one JSON object."""
 
 import logging
 from datetime import UTC, datetime

@@ -1,7 +1,4 @@
-"""API keys: their format, their table, and the keys that each process has in its cache.
-
-No key was ever made: open mode. From the first one on, for good, the server is keyed.
-"""
+"""API keys: their format, their table, their cache. From the first key on a server is keyed."""
 
 import hashlib
 import hmac
@@ -29,21 +26,16 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_BYTES, _SECRET_CHARACTERS, _CHECK_CHARACTERS = 32, 43, 6
 _COLUMNS = (ApiKey.seq, ApiKey.sha256, ApiKey.shown, ApiKey.project)
 _ALL = sa.select(*_COLUMNS, ApiKey.expires_at, ApiKey.revoked_at, ApiKey.last_used_at)
-_NOTE_USE = (
-    sa.update(ApiKey)
-    .where(ApiKey.seq == sa.bindparam("of_seq"))
-    .where(sa.func.coalesce(ApiKey.last_used_at, 0) <= sa.bindparam("before"))
-    .values(last_used_at=sa.bindparam("now"))
-)
-_REVOKE = (
-    sa.update(ApiKey)
-    .where(ApiKey.shown == sa.bindparam("of_shown"), ApiKey.revoked_at.is_(None))
-    .values(revoked_at=sa.bindparam("now"))
-)
+_NOW: Any = sa.bindparam("now")
+_IS_OLD_USE = sa.func.coalesce(ApiKey.last_used_at, 0) <= sa.bindparam("before")
+_IS_USED = sa.and_(ApiKey.seq == sa.bindparam("of_seq"), _IS_OLD_USE)
+_IS_SHOWN = sa.and_(ApiKey.shown == sa.bindparam("of_shown"), ApiKey.revoked_at.is_(None))
+_NOTE_USE = sa.update(ApiKey).where(_IS_USED).values(last_used_at=_NOW)
+_REVOKE = sa.update(ApiKey).where(_IS_SHOWN).values(revoked_at=_NOW)
 
 
 class Key(NamedTuple):
-    """A key that may be used now: its row, the hash of its secret, its project."""
+    """A key that is not revoked, without its secret."""
 
     seq: int
     sha256: str
@@ -53,7 +45,7 @@ class Key(NamedTuple):
 
 
 class KeyCache:
-    """The keys as they were at most CACHED_SECONDS ago, so that requests need not read them."""
+    """The keys, read again when CACHED_SECONDS have passed: most requests do not read them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -63,7 +55,7 @@ class KeyCache:
         self.is_keyed = False
 
     def refresh(self) -> None:
-        """Read the table again when it was read too long ago."""
+        """Read the table again when the cache is too old."""
         if self._is_fresh():
             return
         with self._lock:
@@ -92,13 +84,11 @@ class KeyCache:
         key = self._keys.get(sha256)
         if key is None or not hmac.compare_digest(key.sha256, sha256):
             return None
+        # The clock is the real one: /_mock can move the other, and could open an expired key.
         return key if key.expires_at is None or key.expires_at > time.time() else None
 
     def note_use(self, key: Key) -> None:
-        """Store that a key is used, once a minute and only when no other writer must be waited for.
-
-        What fails here fails no request.
-        """
+        """Store the time of a key's use, once a minute, if no other writer is at work."""
         now = unix_now()
         if now - self._used_at.get(key.seq, 0) < NOTED_EVERY_SECONDS:
             return
@@ -114,32 +104,23 @@ def init_app(app: Flask) -> None:
 
 
 def cache() -> KeyCache:
-    """Return the app's cache of keys, fresh enough."""
+    """Return the app's cache of keys, refreshed."""
     keys: KeyCache = current_app.extensions["keys"]
     keys.refresh()
     return keys
 
 
 def create(project: str, name: str, expires_at: int | None) -> str:
-    """Store a new key for a project; return the secret, which is kept nowhere.
-
-    It expires by the real clock: one that /_mock moves would open what is closed.
-    """
+    """Store a new key for a project; return its secret, which is not stored."""
     secret = new_secret()
-    values: dict[str, Any] = {
-        "sha256": hash_of(secret),
-        "shown": secret[:SHOWN_CHARACTERS],
-        "project": project,
-        "name": name,
-        "created_at": unix_now(),
-        "expires_at": expires_at,
-    }
-    database.write(lambda connection: connection.change(sa.insert(ApiKey), values))
+    values = {"sha256": hash_of(secret), "shown": secret[:SHOWN_CHARACTERS], "project": project}
+    more = {"name": name, "created_at": unix_now(), "expires_at": expires_at}
+    database.write(lambda connection: connection.change(sa.insert(ApiKey), {**values, **more}))
     return secret
 
 
 def revoke(shown: str) -> int:
-    """Revoke the keys that begin with what is shown of one; return how many."""
+    """Revoke the keys with these first characters; return how many."""
     values = {"of_shown": shown[:SHOWN_CHARACTERS], "now": unix_now()}
     return database.write(lambda connection: connection.change(_REVOKE, values))
 
@@ -166,7 +147,7 @@ def is_well_formed(secret: str) -> bool:
 
 
 def hash_of(secret: str) -> str:
-    """Return what is stored of a key: 256 random bits need no slow hash."""
+    """Return the stored hash of a secret: 256 random bits need no slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -1,40 +1,31 @@
-"""Deletions of threads. A large one leaves sight at once and the database in batches.
-
-A thread of many messages would otherwise keep every other writer waiting.
-"""
+"""Deletions of threads. A large thread is hidden, then deleted in batches: others can write."""
 
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 import database
-from database import Connection
+from database import Connection, Values
 from models import HIDDEN_PROJECT, Message, Thread
 from rules import refusals
 from store.tombstones import burial, bury
 
-MESSAGES_AT_ONCE = 1_000
+MESSAGES_AT_ONCE = 500
 PAUSE_SECONDS = 0.002
-"""Between two batches, for a writer of another process."""
+"""The pause between two batches, for a writer of another process."""
 LEFT_SECONDS = 3_600
-"""A copy that is still out of sight after this time was left by a process that died."""
-_DELETED_AT = 0
+"""The process of a copy has ended when the copy is still hidden after this time."""
+_Condition = sa.ColumnElement[bool]
 _IS_NAMED = Thread.id == sa.bindparam("thread_id")
-_SOME_MESSAGES = (
-    sa.select(Message.seq)
-    .where(Message.thread_seq == sa.bindparam("of_seq"))
-    .order_by(Message.seq)
-    .limit(sa.bindparam("most"))
-)
+_MESSAGES = sa.select(Message.seq).where(Message.thread_seq == sa.bindparam("of_seq"))
+_SOME_MESSAGES = _MESSAGES.order_by(Message.seq).limit(sa.bindparam("most"))
 _DELETE_MESSAGES = sa.delete(Message).where(Message.seq.in_(_SOME_MESSAGES.scalar_subquery()))
 _DELETE_THREAD = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
-_LEFT = sa.select(Thread.seq).where(
-    Thread.project == HIDDEN_PROJECT, Thread.created_at < sa.bindparam("before")
-)
+_IS_LEFT = (Thread.project == HIDDEN_PROJECT, Thread.created_at < sa.bindparam("before"))
+_LEFT = sa.select(Thread.seq).where(*_IS_LEFT)
 
 
 def delete_thread(project: str, thread_id: str) -> None:
@@ -44,57 +35,47 @@ def delete_thread(project: str, thread_id: str) -> None:
 
 
 def delete_threads(
-    project: str,
-    which: sa.ColumnElement[bool],
-    values: dict[str, Any] | None = None,
-    seconds: float | None = None,
+    project: str, which: _Condition, values: Values | None = None, seconds: float | None = None
 ) -> int:
-    """Delete the project's threads that meet a condition; return how many there were.
-
-    At the first commit they are gone for every reader. `seconds` is for database.write().
-    """
+    """Delete the project's threads that meet a condition; return how many."""
     change = partial(_delete, which=which, values={"of_project": project, **(values or {})})
-    count, hidden = database.write(change, seconds)
+    count, hidden = database.write(change, seconds)  # after this no reader finds them
     for seq in hidden:
         delete_hidden(seq, seconds)
     return count
 
 
 def delete_hidden(seq: int, seconds: float | None = None) -> None:
-    """Delete a thread that is out of sight, and its messages in batches."""
+    """Delete a hidden thread, and its messages in batches."""
     while database.write(lambda connection: _delete_batch(connection, seq), seconds):
         time.sleep(PAUSE_SECONDS)
 
 
 def delete_left() -> None:
-    """Finish the deletions and drop the copies that killed processes have left."""
+    """Delete the hidden threads of processes that have ended."""
     with database.read() as connection:
         rows = connection.rows(_LEFT, {"before": int(time.time()) - LEFT_SECONDS})
     for row in rows:
         delete_hidden(row.seq)
 
 
-def _delete(
-    connection: Connection, which: sa.ColumnElement[bool], values: dict[str, Any]
-) -> tuple[int, list[int]]:
-    """Delete threads, or hide them if they are large; return their number and who is hidden.
-
-    They are locked first, so that an append that is under way counts for the condition.
-    """
+def _delete(connection: Connection, which: _Condition, values: Values) -> tuple[int, list[int]]:
+    """Delete threads, or hide them if they are large; return their number and the hidden ones."""
     statements = _statements(which)
+    # The lock waits for unfinished appends: the condition then sees their messages.
     seqs = [row.seq for row in connection.rows(statements.lock, values)]
     if not seqs:
         return 0, []
     bury(connection, statements.bury, values)
-    most = {"most": MESSAGES_AT_ONCE + 1}
-    if connection.value(statements.count, values | most) <= MESSAGES_AT_ONCE:
+    most = MESSAGES_AT_ONCE + 1
+    if connection.value(statements.count, {**values, "most": most}) <= MESSAGES_AT_ONCE:
         return connection.change(statements.delete, values), []
     connection.change(statements.hide, values)
     return len(seqs), seqs
 
 
 def _delete_batch(connection: Connection, seq: int) -> bool:
-    """Delete some messages of a hidden thread, or at last itself; return whether more are left."""
+    """Delete some messages of a hidden thread, and the thread last; return whether more is left."""
     some = {"of_seq": seq, "most": MESSAGES_AT_ONCE}
     if connection.change(_DELETE_MESSAGES, some) == MESSAGES_AT_ONCE:
         return True
@@ -103,21 +84,21 @@ def _delete_batch(connection: Connection, seq: int) -> bool:
 
 
 class _Statements:
-    """The statements that delete the threads of one condition."""
+    """The statements that delete the threads of a condition."""
 
-    def __init__(self, which: sa.ColumnElement[bool]) -> None:
+    def __init__(self, which: _Condition) -> None:
         these = sa.and_(Thread.project == sa.bindparam("of_project"), which)
         places = sa.select(sa.literal(0), Thread.id, Thread.created_at, Thread.seq).where(these)
         message = aliased(Message)  # the condition may name messages, too
         contents = sa.select(message.seq).join(Thread, Thread.seq == message.thread_seq)
         some = contents.where(these).limit(sa.bindparam("most")).subquery()
         own_id = Thread.id + ":" + sa.cast(Thread.seq, sa.Text)
-        hidden = {"project": HIDDEN_PROJECT, "id": own_id, "created_at": _DELETED_AT}
+        hidden = {"project": HIDDEN_PROJECT, "id": own_id, "created_at": 0, "metadata": "{}"}
         self.lock = sa.select(Thread.seq).where(these).order_by(Thread.seq).with_for_update()
         self.bury = burial(places)
         self.count = sa.select(sa.func.count()).select_from(some)
         self.delete = sa.delete(Thread).where(these)
-        self.hide = sa.update(Thread).where(these).values(hidden | {"metadata": "{}"})
+        self.hide = sa.update(Thread).where(these).values(hidden)
 
 
-_statements: Callable[[sa.ColumnElement[bool]], _Statements] = lru_cache(maxsize=8)(_Statements)
+_statements: Callable[[_Condition], _Statements] = lru_cache(maxsize=8)(_Statements)

@@ -1,4 +1,4 @@
-"""Where ids and times come from. The mock controls may fix either."""
+"""The sources of ids and times. The mock controls may fix both."""
 
 import os
 import time
@@ -20,15 +20,15 @@ sources = Sources()
 
 
 def unix_now() -> int:
-    """Return the time in whole seconds since 1970, as `created_at` has it."""
+    """Return the time in whole seconds since 1970."""
     return int(sources.now())
 
 
 def new_id(prefix: str) -> str:
-    """Return `prefix_` and 24 random characters of [A-Za-z0-9], as recorded ids have."""
+    """Return `prefix_` and 24 random characters of [A-Za-z0-9], like the hosted API."""
     return f"{prefix}_{sources.random(24).translate(_TO_ID_CHARACTER).decode()}"
 
 
 def new_vector_store_id() -> str:
-    """Return `vs_` and 32 hexadecimal digits, as recorded ids have."""
+    """Return `vs_` and 32 hexadecimal digits, like the hosted API."""
     return f"vs_{sources.random(16).hex()}"

@@ -1,10 +1,6 @@
-"""Lists: pages by cursor position, never by offset; filters; search.
+"""Lists: pages by cursor position, never by offset; filters; search."""
 
-Threads are listed by (`created_at`, `seq`), so that imported history keeps its place in time;
-messages by `seq` inside their thread, so that a clock that jumps changes nothing.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -22,8 +18,10 @@ from store.search import SEARCH_SECONDS, match_expression, way_to_search
 from store.tombstones import place_of
 
 _Select = sa.Select[*tuple[Any, ...]]
-_BY_TIME = attrgetter("created_at", "seq")
-_BY_SEQ = attrgetter("seq")
+_Values = dict[str, Any]
+_bound: Any = sa.bindparam
+_BY_TIME = attrgetter("created_at", "seq")  # imported threads keep their place in time
+_BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order of messages
 
 
 class Page(NamedTuple):
@@ -34,7 +32,7 @@ class Page(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """A list query without its values: each shape is built into SQL once."""
+    """A list query without its values. Its SQL is built once."""
 
     ascending: bool
     after: bool
@@ -46,13 +44,11 @@ class _Shape(NamedTuple):
 
     @property
     def is_backwards(self) -> bool:
-        """Whether the page ends right before the cursor: `before` alone says so."""
+        """Whether the page ends right before the cursor, with `before` alone."""
         return self.before and not self.after
 
 
-def list_messages(
-    connection: Connection, project: str, thread_id: str, query: dict[str, Any]
-) -> Page:
+def list_messages(connection: Connection, project: str, thread_id: str, query: _Values) -> Page:
     """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
     seq = messages.find_thread_seq(connection, project, thread_id)
     shape = _shape(query, ("run_id",))
@@ -62,11 +58,8 @@ def list_messages(
     return Page([message_object(row, thread_id) for row in rows], has_more)
 
 
-def list_threads(connection: Connection, project: str, query: dict[str, Any]) -> Page:
-    """Return a page of threads; schemas.ListThreads has the filters.
-
-    Raises ApiError 400 for an unknown cursor, or for a search that takes over SEARCH_SECONDS.
-    """
+def list_threads(connection: Connection, project: str, query: _Values) -> Page:
+    """Return a page of threads. Raises ApiError 400 for an unknown cursor or a slow search."""
     shape = _shape(query, ("created_after", "created_before"))
     values = _values(query, shape) | {"project": project, "thread_seq": 0}
     values |= _positions(connection, query, values, "thread")
@@ -90,13 +83,13 @@ def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
     )
 
 
-def _shape(query: dict[str, Any], filters: tuple[str, ...]) -> _Shape:
+def _shape(query: _Values, filters: tuple[str, ...]) -> _Shape:
     present = tuple(name for name in filters if name in query)
     pairs = len(query.get("metadata") or ())
     return _Shape(query["order"] == "asc", "after" in query, "before" in query, present, pairs)
 
 
-def _values(query: dict[str, Any], shape: _Shape) -> dict[str, Any]:
+def _values(query: _Values, shape: _Shape) -> _Values:
     values = {"limit": query["limit"] + 1} | {name: query[name] for name in shape.filters}
     for number, (key, value) in enumerate((query.get("metadata") or {}).items()):
         values |= {f"key{number}": key, f"value{number}": value}
@@ -113,14 +106,11 @@ def _messages_statement(shape: _Shape) -> _Select:
 
 @lru_cache(maxsize=256)
 def _threads_statement(shape: _Shape) -> _Select:
-    """Build the SELECT of one shape.
-
-    The first metadata pair drives, for its stretch of the index is in list order already; but
-    where few matches drive, their condition states the project, too.
-    """
     statement = sa.select(*threads.COLUMNS)
     place: Sequence[Any] = (Thread.created_at, Thread.seq)
     pairs = [has_pair(_bound("project"), *_pair(number)) for number in range(shape.pairs)]
+    # A rare search walks its matches, and states the project itself. Any other list walks the
+    # index of its first metadata pair, which is in list order.
     if pairs and shape.search != "rare":
         index = aliased(ThreadMetadata)
         statement = statement.join(index, index.thread_seq == Thread.seq).where(
@@ -140,16 +130,12 @@ def _threads_statement(shape: _Shape) -> _Select:
 
 
 def _searched(statement: _Select, place: Sequence[Any], shape: _Shape) -> _Select:
-    """Add the search, whose condition may name `page`: the page if every thread had a match."""
+    """Add the search. Its condition may name `page`: the page without the search."""
     if not shape.search:
         return _paged(statement, place, shape)
     matches = _paged(statement.where(sa.text(shape.condition)), place, shape)
     page = _paged(statement.with_only_columns(Thread.seq), place, shape)
     return matches.add_cte(page.cte("page"))
-
-
-def _bound(name: str) -> Any:
-    return sa.bindparam(name)
 
 
 def _pair(number: int) -> tuple[Any, Any]:
@@ -170,11 +156,7 @@ def _paged(statement: _Select, place: Sequence[Any], shape: _Shape) -> _Select:
 
 
 def _page(
-    connection: Connection,
-    statement: _Select,
-    place: Callable[[Any], Any],
-    shape: _Shape,
-    values: dict[str, Any],
+    connection: Connection, statement: _Select, place: Any, shape: _Shape, values: _Values
 ) -> tuple[list[Any], bool]:
     rows = connection.rows_at_once(statement, values)
     rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
@@ -183,9 +165,7 @@ def _page(
     return page[::-1] if shape.is_backwards else page, len(rows) > limit
 
 
-def _search(
-    connection: Connection, shape: _Shape, values: dict[str, Any]
-) -> tuple[list[Any], bool]:
+def _search(connection: Connection, shape: _Shape, values: _Values) -> tuple[list[Any], bool]:
     engine = database.current()
     with engine.searching(connection, SEARCH_SECONDS):
         way = way_to_search(connection, values["q"])
@@ -193,21 +173,17 @@ def _search(
         return _page(connection, _threads_statement(shape), _BY_TIME, shape, values)
 
 
+_IS_MESSAGE = (Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor"))
+_IS_THREAD = (Thread.project == _bound("project"), Thread.id == _bound("cursor"))
 _PLACES = {
-    "message": sa.select(Message.created_at, Message.seq).where(
-        Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor")
-    ),
-    "thread": sa.select(Thread.created_at, Thread.seq).where(
-        Thread.project == _bound("project"), Thread.id == _bound("cursor")
-    ),
+    "message": sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE),
+    "thread": sa.select(Thread.created_at, Thread.seq).where(*_IS_THREAD),
 }
 
 
-def _positions(
-    connection: Connection, query: dict[str, Any], values: dict[str, Any], kind: str
-) -> dict[str, int]:
+def _positions(connection: Connection, query: _Values, values: _Values, kind: str) -> _Values:
     """Return the positions of the query's cursors, as values. Raises ApiError 400."""
-    positions: dict[str, int] = {}
+    positions: _Values = {}
     for param in ("after", "before"):
         if (cursor := query.get(param)) is None:
             continue
@@ -215,7 +191,6 @@ def _positions(
         place = place or place_of(connection, values["project"], values["thread_seq"], cursor)
         if not place:
             raise refusals.no_such_cursor(kind, cursor, param)
-        created_at, seq = place
-        names = (f"{param}_created_at", f"{param}_seq", f"{param}_thread_seq")
-        positions |= dict(zip(names, (created_at, seq, seq), strict=True))
+        time, seq = place
+        positions |= {f"{param}_created_at": time, f"{param}_seq": seq, f"{param}_thread_seq": seq}
     return positions

@@ -22,32 +22,22 @@ _IS_MESSAGE = sa.and_(
     Message.thread_seq == FIND_THREAD_SEQ.scalar_subquery(), Message.id == sa.bindparam("of_id")
 )
 _FIND = sa.select(*COLUMNS).where(_IS_MESSAGE)
-# PostgreSQL hands out `seq` before the commit: appends to a thread take turns on its row, so that
-# a reader who pages forward passes no message that is yet to come. SQLite has one turn for all.
-_APPEND = (
-    sa.insert(Message)
-    .from_select(
-        ["thread_seq", *_CREATED, "metadata"],
-        FIND_THREAD_SEQ.with_for_update(key_share=True).add_columns(
-            *(sa.bindparam(name, type_=COLUMNS[name].type) for name in (*_CREATED, "metadata"))
-        ),
-    )
-    .returning(*COLUMNS)
+# PostgreSQL sets `seq` before the commit. Appends to a thread therefore lock its row one by one:
+# else a reader that pages forward could miss a message. SQLite has one writer at a time.
+_NAMES = (*_CREATED, "metadata")
+_ROW = FIND_THREAD_SEQ.with_for_update(key_share=True).add_columns(
+    *(sa.bindparam(name, type_=COLUMNS[name].type) for name in _NAMES)
 )
-_MODIFY = (
-    sa.update(Message)
-    .where(_IS_MESSAGE)
-    .values(metadata=sa.bindparam("new_metadata"))
-    .returning(*COLUMNS)
-)
+_APPEND = INSERT.from_select(["thread_seq", *_NAMES], _ROW).returning(*COLUMNS)
+_CHANGE = sa.update(Message).where(_IS_MESSAGE).values(metadata=sa.bindparam("new_metadata"))
+_MODIFY = _CHANGE.returning(*COLUMNS)
 _DELETE = sa.delete(Message).where(_IS_MESSAGE)
-_BURY = burial(
-    sa.select(Message.thread_seq, Message.id, Message.created_at, Message.seq).where(_IS_MESSAGE)
-)
+_PLACE = (Message.thread_seq, Message.id, Message.created_at, Message.seq)
+_BURY = burial(sa.select(*_PLACE).where(_IS_MESSAGE))
 
 
 def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int:
-    """Return the key that a thread's messages refer to. Raises ApiError 404."""
+    """Return the `seq` of a thread. Raises ApiError 404."""
     seq = connection.value(FIND_THREAD_SEQ, {"of_project": project, "thread_id": thread_id})
     if seq is None:
         raise refusals.not_found("thread", thread_id)
@@ -61,9 +51,7 @@ def find_message(connection: Connection, project: str, thread_id: str, message_i
     return message_object(row, thread_id) if row else _refuse(connection, key)
 
 
-def create_message(
-    connection: Connection, project: str, thread_id: str, body: dict[str, Any]
-) -> Object:
+def create_message(connection: Connection, project: str, thread_id: str, body: Object) -> Object:
     """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
     values = message_values(body, unix_now())
     row = connection.row(_APPEND, {"of_project": project, "thread_id": thread_id, **values})

@@ -1,14 +1,11 @@
-"""The form of each object on the wire, stated once: its keys in order, from the columns of a row.
-
-Columns that hold JSON text go out as they are stored. Source: wire reference, decision 1.
-"""
+"""The keys of each object, in order. JSON text goes out as stored (wire reference, decision 1)."""
 
 from typing import Any, TypeAlias
 
 import orjson
 
 Object: TypeAlias = dict[str, Any]
-"""An object as it goes out; orjson writes it."""
+"""A JSON object of an answer, or a loaded body."""
 
 
 def thread_object(row: Any) -> Object:
@@ -54,5 +51,5 @@ def decoded(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Return compact JSON text, as it is stored."""
+    """Return compact JSON text, as stored."""
     return orjson.dumps(value).decode()

@@ -1,4 +1,4 @@
-"""The search over the text of messages."""
+"""The search over the text of messages. What a word is: migrations 0006 and 0007."""
 
 from functools import lru_cache
 
@@ -10,14 +10,11 @@ from rules import refusals
 
 SEARCH_SECONDS = 2
 _RARE_MATCHES = 10_000
-"""Fewer matches than this are collected and sorted: that is then the faster way."""
+"""It is faster to collect and sort the matches when there are fewer than this."""
 
 
 def match_expression(q: str) -> str:
-    """Return the full-text query for all words of `q`; text in double quotes is one phrase.
-
-    Raises ApiError 400 when there is nothing to search for.
-    """
+    """Return the query for all words of `q`, and phrases in double quotes. Raises ApiError 400."""
     phrases: list[str] = []
     for index, part in enumerate(q.split('"')):
         phrases += [part] if index % 2 else part.split()
@@ -27,8 +24,7 @@ def match_expression(q: str) -> str:
 
 
 def way_to_search(connection: Connection, expression: str) -> str:
-    """Return how to search: `rare` collects the matches and sorts them; `common` walks threads,
-    newest first, until a page is full. Neither reads the whole table."""
+    """Return `rare` to collect and sort all matches, or `common` to walk threads for one page."""
     values = {"q": expression, "most": _RARE_MATCHES}
     count = connection.value(_text(database.current().SEARCHES["count"]), values)
     return "rare" if count < _RARE_MATCHES else "common"

@@ -1,4 +1,4 @@
-"""Failed sign-ins to the browse page, by the address that they come from."""
+"""Failed sign-ins to the browse page, by the client's address."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONFLICT
@@ -28,7 +28,7 @@ def seconds_to_wait(address: str) -> int:
         failures, last_at = connection.row(_FIND, {"of_address": address}) or (0, 0)
     now = unix_now()
     if failures < FREE_TRIES or last_at > now:
-        return 0  # a clock that was set back must lock nobody out
+        return 0  # a clock that was set back must not make anybody wait
     wait: int = min(2 ** (failures - FREE_TRIES + 1), _LONGEST_WAIT_SECONDS)
     return max(0, int(last_at) + wait - now)
 
@@ -45,5 +45,5 @@ def note_failure(address: str) -> None:
 
 
 def clear_failures(address: str) -> None:
-    """Count from the beginning again: the address had a valid key."""
+    """Forget the failures of an address: it had a valid key."""
     database.write(lambda connection: connection.change(_DELETE, {"of_address": address}))

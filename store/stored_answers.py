@@ -10,21 +10,16 @@ from models import StoredAnswer
 from store.ids_and_clock import unix_now
 
 KEPT_SECONDS = 86_400
-_IS_NAMED = (
-    StoredAnswer.project == sa.bindparam("of_project"),
-    StoredAnswer.key == sa.bindparam("of_key"),
-)
-_FIND = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(*_IS_NAMED)
-_KEEP = sa.update(StoredAnswer).where(*_IS_NAMED).values(body=sa.bindparam("new_body"))
+_IS_PROJECT = StoredAnswer.project == sa.bindparam("of_project")
+_IS_NAMED = sa.and_(_IS_PROJECT, StoredAnswer.key == sa.bindparam("of_key"))
+_FIND = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(_IS_NAMED)
+_KEEP = sa.update(StoredAnswer).where(_IS_NAMED).values(body=sa.bindparam("new_body"))
 _EXPIRED = sa.delete(StoredAnswer).where(StoredAnswer.created_at <= sa.bindparam("expiry"))
 _CLAIM = insert(StoredAnswer).on_conflict_do_nothing()
 
 
 def claim(connection: Connection, project: str, key: str, fingerprint: str) -> bool:
-    """Take a key unless it has an answer; return whether it was free.
-
-    Where another transaction has just taken it, this waits for its end.
-    """
+    """Take a key; return whether it was free. Waits for another transaction that takes it."""
     now = unix_now()
     connection.change(_EXPIRED, {"expiry": now - KEPT_SECONDS})
     values = {"project": project, "key": key, "fingerprint": fingerprint, "created_at": now}

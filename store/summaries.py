@@ -1,4 +1,4 @@
-"""What the list of the browse page shows of a thread beside the thread itself."""
+"""The summaries of threads in the list of the browse page."""
 
 import re
 from collections.abc import Sequence
@@ -20,8 +20,7 @@ _SUMMARIES = """
         (SELECT count(*) FROM
             (SELECT 1 FROM messages WHERE thread_seq = threads.seq LIMIT :counted) AS counted
         ) AS messages,
-        (SELECT created_at FROM messages WHERE thread_seq = threads.seq
-            ORDER BY seq DESC LIMIT 1
+        (SELECT created_at FROM messages WHERE thread_seq = threads.seq ORDER BY seq DESC LIMIT 1
         ) AS active_at,
         (SELECT substr(content, 1, 8000) FROM messages WHERE seq =
             (SELECT seq FROM
@@ -34,7 +33,7 @@ _SUMMARIES = """
 
 
 class Summary(NamedTuple):
-    """The first text of a thread, the number of its messages, and the second of its newest one."""
+    """The first text of a thread, the number of its messages, and the time of the newest one."""
 
     text: str
     messages: int
@@ -42,17 +41,14 @@ class Summary(NamedTuple):
 
 
 def named_threads(connection: Connection, project: str, ids: Sequence[str]) -> list[Object]:
-    """Return those of the named threads that exist, newest first."""
+    """Return the threads with these ids, newest first."""
     statement = sa.select(*threads.COLUMNS).where(Thread.project == project, Thread.id.in_(ids))
     rows = connection.rows(statement.order_by(Thread.created_at.desc(), Thread.seq.desc()))
     return list(map(thread_object, rows))
 
 
 def summaries(connection: Connection, project: str, ids: Sequence[str]) -> dict[str, Summary]:
-    """Return the summary of each thread, in one statement that never reads a whole thread.
-
-    It counts MAX_COUNTED_MESSAGES and one more at most.
-    """
+    """Return the summary of each thread. The statement never reads a whole large thread."""
     if not ids:
         return {}
     values: dict[str, Any] = {f"id{number}": thread_id for number, thread_id in enumerate(ids)}
@@ -69,6 +65,6 @@ def _statement(count: int) -> sa.TextClause:
 
 @lru_cache(maxsize=1024)
 def _text(opening: str) -> str:
-    """Return the first text in the beginning of stored content, as far as that has it."""
+    """Return the first text in the beginning of stored content; it may be cut."""
     match = _FIRST_TEXT.search(opening)
     return str(orjson.loads(f'"{match[1]}"')).strip() if match else ""

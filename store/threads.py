@@ -15,15 +15,20 @@ from store.objects import Object, thread_object, to_json
 
 COLUMNS = Thread.__table__.c
 INSERT = sa.insert(Thread).returning(*COLUMNS)
-FIND = sa.select(*COLUMNS).where(IS_THREAD)
+_FIND = sa.select(*COLUMNS).where(IS_THREAD)
+
+
+def find_row(connection: Connection, project: str, thread_id: str) -> Any:
+    """Return the row of a thread. Raises ApiError 404."""
+    row = connection.row(_FIND, {"of_project": project, "thread_id": thread_id})
+    if not row:
+        raise refusals.not_found("thread", thread_id)
+    return row
 
 
 def find_thread(connection: Connection, project: str, thread_id: str) -> Object:
     """Return the thread object. Raises ApiError 404."""
-    row = connection.row(FIND, {"of_project": project, "thread_id": thread_id})
-    if not row:
-        raise refusals.not_found("thread", thread_id)
-    return thread_object(row)
+    return thread_object(find_row(connection, project, thread_id))
 
 
 def create_thread(connection: Connection, project: str, body: dict[str, Any]) -> Object:
@@ -43,13 +48,9 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
     return thread_object(row)
 
 
-def modify_thread(
-    connection: Connection, project: str, thread_id: str, body: dict[str, Any]
-) -> Object:
-    """Replace what a loaded ModifyThread body has, leave the rest; return the thread object.
-
-    Raises ApiError 404. One UPDATE, so that requests on different fields never undo each other.
-    """
+def modify_thread(connection: Connection, project: str, thread_id: str, body: Object) -> Object:
+    """Replace the fields of a loaded ModifyThread body; return the object. Raises ApiError 404."""
+    # With one UPDATE, requests on different fields never undo each other.
     if not body:
         return find_thread(connection, project, thread_id)
     values = {"of_project": project, "thread_id": thread_id}
@@ -70,11 +71,7 @@ def _update(names: tuple[str, ...]) -> sa.Executable:
 
 
 def _resources(resources: dict[str, Any] | None) -> dict[str, Any]:
-    """Return tool resources as they are stored: `vector_stores` becomes one minted id.
-
-    Ids that the body has win, and nothing is minted beside them. Source: wire reference,
-    decision 12.
-    """
+    """Return tool resources as stored: `vector_stores` become ids (wire reference, decision 12)."""
     stored = dict(resources or {})
     if "vector_stores" in (search := stored.get("file_search", {})):
         minted = [new_vector_store_id() for _ in search["vector_stores"]]

@@ -1,4 +1,4 @@
-"""Tombstones: the place in its list of what was deleted, so that a cursor keeps its place."""
+"""Tombstones: the places of deleted threads and messages, which may still be cursors."""
 
 from typing import Any
 
@@ -21,10 +21,7 @@ _FIND = sa.select(Tombstone.created_at, Tombstone.seq).where(
 
 
 def burial(rows: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
-    """Return the statement that keeps the places of rows that are about to be deleted.
-
-    `rows` selects (thread_seq, id, created_at, seq); thread_seq is 0 for a thread itself.
-    """
+    """Return the statement that stores the places: `rows` of (thread_seq, id, created_at, seq)."""
     values = rows.add_columns(
         sa.bindparam("of_project", type_=sa.Text), sa.bindparam("now", type_=sa.BigInteger)
     )
@@ -35,16 +32,13 @@ def burial(rows: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
 
 
 def bury(connection: Connection, burial: sa.Executable, values: Values) -> None:
-    """Run a burial, and drop the tombstones that are too old."""
+    """Run a burial, and delete the tombstones that are too old."""
     now = unix_now()
     connection.change(burial, {**values, "now": now})
     connection.change(_EXPIRED, {"expiry": now - KEPT_SECONDS})
 
 
 def place_of(connection: Connection, project: str, thread_seq: int, id_: str) -> Any:
-    """Return the place (created_at, seq) of what was deleted in the last 24 hours, or None.
-
-    Source: wire reference, decision 8.
-    """
+    """Return the place (created_at, seq) of a deletion, or None (wire reference, decision 8)."""
     values = {"of_project": project, "of_thread_seq": thread_seq, "of_id": id_}
     return connection.row(_FIND, values | {"expiry": unix_now() - KEPT_SECONDS})

@@ -34,6 +34,7 @@ from config import ROOT
 from database import startup
 from models import db
 from store import api_keys
+from store.ids_and_clock import sources
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -61,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not about the run's database, and say why."""
+    """Skip the tests that are not about the run's database."""
     on_postgres = config.getoption("engine") == "postgres"
     for item in items:
         mark = item.get_closest_marker("sqlite_only")
@@ -104,7 +105,7 @@ def postgres_settings(url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def engine(request: pytest.FixtureRequest) -> str:
-    """The database that this run is about; a server that no test gave one gets a new one of it."""
+    """The run's engine; a server without a DATABASE_URL gets a new database of it."""
     name: str = request.config.getoption("engine")
     if name == "postgres":
         CLUSTER.append(request.getfixturevalue("cluster"))
@@ -157,8 +158,30 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def asked(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that SQLite is asked from now on, with its values."""
+def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
+    """Make an app with its own settings on this test's database."""
+    apps = []
+
+    def make(**settings: Any) -> Flask:
+        apps.append(create_app({"DATABASE_URL": database_url, "DURABILITY": "normal", **settings}))
+        apps[-1].config["PROPAGATE_EXCEPTIONS"] = False
+        return apps[-1]
+
+    yield make
+    sources.__init__()
+    for app in apps:
+        startup.close(app)
+
+
+@pytest.fixture
+def client_with(make_app: Callable[..., Flask]) -> Callable[..., FlaskClient]:
+    """Make the client of an app with its own settings."""
+    return lambda **settings: make_app(**settings).test_client()
+
+
+@pytest.fixture
+def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that SQLite runs from now on, with its values."""
     statements: list[str] = []
     engine = app.extensions["database"]
     engine._idle.clear()  # these connections are not traced
@@ -174,8 +197,8 @@ def asked(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def left(app: Flask) -> Callable[[], int]:
-    """What counts the threads of a database in which a killed deletion has left one."""
+def threads_left(app: Flask) -> Callable[[], int]:
+    """Leave a thread as a killed deletion does; return a function that counts all threads."""
     values = "INSERT INTO threads VALUES (1, '', 'left', 0, '{}', '{}')"
 
     def count() -> int:
@@ -240,7 +263,7 @@ class Server:
 
 
 def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.01) -> bool:
-    """Wait for a condition, some seconds at most, and tell whether it came."""
+    """Wait some seconds for a condition; tell whether it came true."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(pause)
@@ -251,15 +274,15 @@ def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.0
 def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command with THREADS_ settings given bare, its stderr in `log`; kill what is left.
+    """Run a command with settings (without THREADS_) and its stderr in `log`; kill it at the end.
 
     No log of any test may hold a key, a cookie or a body.
     """
-    given = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
-    borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in given else ""
-    given.setdefault("DATABASE_URL", borrowed or "memory")
+    variables = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
+    borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in variables else ""
+    variables.setdefault("DATABASE_URL", borrowed or "memory")
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
-    environment |= {f"THREADS_{key}": str(value) for key, value in given.items()}
+    environment |= {f"THREADS_{key}": str(value) for key, value in variables.items()}
     with log.open("a") as stderr:
         process = subprocess.Popen(
             command,
@@ -280,7 +303,7 @@ def launched(
         process.stdout.close()
         if borrowed:
             CLUSTER[0].give_back(borrowed)
-    assert not (told := SECRET.search(log.read_text(errors="replace"))), f"logged: {told}"
+    assert not (secret := SECRET.search(log.read_text(errors="replace"))), f"logged: {secret}"
 
 
 def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
@@ -296,7 +319,7 @@ def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
 
 @contextmanager
 def serving(log: Path, **settings: Any) -> Iterator[Server]:
-    """Run gunicorn as `make run` does, on a free port, and stop it in good order."""
+    """Run gunicorn as `make run` does, on a free port; stop it with SIGTERM."""
     with launched(log, **settings) as process:
         server = await_ready(process, log)
         yield server
@@ -318,6 +341,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One live server with two workers on a database in memory, shared by a module's tests."""
     with serving(tmp_path_factory.mktemp("server") / "log", WORKERS=2) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def sdk(server: Server) -> Iterator[OpenAI]:
+    """An official client of the module's server."""
+    with server.sdk() as sdk:
+        yield sdk
 
 
 @pytest.fixture
@@ -404,12 +434,12 @@ def node_version(node: str) -> int:
     """Return the major version of a Node, 0 where there is none."""
     if shutil.which(node) is None:
         return 0
-    found = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
-    return int(found.removeprefix("v").partition(".")[0])
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    return int(version.removeprefix("v").partition(".")[0])
 
 
 def give_up(reason: str) -> NoReturn:
-    """Skip, but on a CI machine fail: what is skipped there is never seen."""
+    """Skip the test; on a CI machine, where nobody sees a skip, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -437,6 +467,30 @@ def flask(database_url: str) -> Iterator[Commands]:
 def new_key(flask: Commands) -> Callable[..., str]:
     """Make an API key: `new_key("project", "--expires", "1d")`."""
     return lambda *words: flask("keys", "create", *(words or ("default",))).stdout.strip()
+
+
+def flask_process(url: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a `flask` command as an operator does: a process of its own."""
+    command = [sys.executable, "-m", "flask", *map(str, words)]
+    environment = os.environ | {"THREADS_DATABASE_URL": url}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def schemathesis(server: Server, folder: Path, *options: str) -> str:
+    """Check a server against its API document; return the report."""
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"),
+        f"--config-file={Path(__file__).parent / 'schemathesis.toml'}",
+        "run",
+        f"{server.root_url}/openapi.json",
+        "--continue-on-failure",
+        "--no-shrink",
+        "--no-color",
+        *options,
+    ]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def bearer(key: str) -> dict[str, str]:

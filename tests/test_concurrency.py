@@ -1,4 +1,4 @@
-"""Many clients at once over two workers: nothing fails, nothing is half stored, nothing is lost."""
+"""Many clients at once over two workers: nothing fails, is stored in part or is lost."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,14 +42,14 @@ def test_parallel_creates_store_every_thread_with_all_its_messages_in_order(
     acknowledged = dict(zip(clients.map(create, range(CREATES)), range(CREATES), strict=True))
     rows = sa.select(Thread.id, Message.content).outerjoin(Message).order_by(Message.seq)
     with app.app_context(), database.read() as connection:
-        found: dict[str, list[str]] = {}
+        contents_of: dict[str, list[str]] = {}
         for thread_id, content in connection.rows(rows):
-            found.setdefault(thread_id, []).append(content)
-    assert found.keys() == acknowledged.keys()
-    for thread_id, contents in found.items():
-        wanted = [f'"value":"{text} of {acknowledged[thread_id]}"' for text in TEXTS]
-        assert len(contents) == len(wanted)
-        assert all(want in content for want, content in zip(wanted, contents, strict=True))
+            contents_of.setdefault(thread_id, []).append(content)
+    assert contents_of.keys() == acknowledged.keys()
+    for thread_id, contents in contents_of.items():
+        expected = [f'"value":"{text} of {acknowledged[thread_id]}"' for text in TEXTS]
+        assert len(contents) == len(expected)
+        assert all(want in content for want, content in zip(expected, contents, strict=True))
 
 
 def test_concurrent_modifies_of_different_fields_never_undo_each_other(
@@ -74,9 +74,9 @@ def test_concurrent_modifies_of_different_fields_never_undo_each_other(
         return mark
 
     last = list(clients.map(modify, range(CLIENTS)))
-    found = sdk.beta.threads.retrieve(thread.id)
-    assert found.metadata["by"] in last[1::2]
-    assert found.tool_resources.code_interpreter.file_ids[0] in last[0::2]
+    result = sdk.beta.threads.retrieve(thread.id)
+    assert result.metadata["by"] in last[1::2]
+    assert result.tool_resources.code_interpreter.file_ids[0] in last[0::2]
 
 
 def test_a_modify_that_races_a_delete_succeeds_or_finds_nothing(

@@ -108,8 +108,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> dict[str, Any]:
-    for name, value in given.items():
+def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> dict[str, Any]:
+    for name, value in variables.items():
         monkeypatch.setenv(f"THREADS_{name}", value)
     return config.from_env()
 
@@ -118,21 +118,22 @@ def test_every_setting_has_its_default() -> None:
     assert config.from_env() == DEFAULTS
 
 
-@pytest.mark.parametrize(("name", "given", "value"), GOOD)
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_changes_its_setting_only(
-    monkeypatch: pytest.MonkeyPatch, name: str, given: str, value: Any
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any
 ) -> None:
-    assert settings(monkeypatch, **{name: given}) == DEFAULTS | {name: value}
+    defaults = config.from_env()
+    assert settings(monkeypatch, **{name: text}) == defaults | {name: value}
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [(name, given) for name, values in BAD.items() for given in values]
+    ("name", "text"), [(name, text) for name, values in BAD.items() for text in values]
 )
 def test_a_wrong_value_is_refused_by_its_name(
-    monkeypatch: pytest.MonkeyPatch, name: str, given: str
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
     with pytest.raises(EnvValidationError) as refusal:
-        settings(monkeypatch, **{name: given})
+        settings(monkeypatch, **{name: text})
     assert list(refusal.value.error_messages) == [f"THREADS_{name}"]
 
 
@@ -144,9 +145,10 @@ def test_all_wrong_values_are_named_in_one_refusal(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_variable_without_the_prefix_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = config.from_env()
     monkeypatch.setenv("WORKERS", "9")
     monkeypatch.setenv("DATABASE_URL", "memory")
-    assert config.from_env() == DEFAULTS
+    assert config.from_env() == defaults
 
 
 @pytest.mark.parametrize(

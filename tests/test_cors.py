@@ -8,9 +8,6 @@ from conftest import Server, serving
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page
 
-from app import create_app
-from models import db
-
 TOOL = "https://tool.example"
 OTHER = "https://other.example"
 SDK_HEADERS = [
@@ -52,21 +49,6 @@ CREATE = """async ([baseURL]) => {
     const { threads } = new OpenAI({ baseURL, ...options }).beta;
     return threads.create().then(() => "created", (error) => error.constructor.name);
 }"""
-
-
-@pytest.fixture
-def client_with(database_url: str) -> Iterator[Callable[..., FlaskClient]]:
-    """Make the client of an app with settings of its own."""
-    apps = []
-
-    def make(**settings: Any) -> FlaskClient:
-        apps.append(create_app({"DATABASE_URL": database_url, **settings}))
-        return apps[-1].test_client()
-
-    yield make
-    for app in apps:
-        with app.app_context():
-            db.engine.dispose()
 
 
 @pytest.fixture

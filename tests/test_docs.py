@@ -24,8 +24,8 @@ NOT_IN_TABLES = {"/", "/docs/{name}", "/static/{filename}"}
 def table(header: str) -> list[list[str]]:
     """Return the cells of all rows of the tables that begin with a header row."""
     rows: list[list[str]] = []
-    for found in re.findall(rf"^{re.escape(header)}\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE):
-        rows += [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
+    for body in re.findall(rf"^{re.escape(header)}\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE):
+        rows += [[cell.strip() for cell in row.strip("|").split("|")] for row in body.splitlines()]
     assert rows, header
     return rows
 
@@ -57,11 +57,11 @@ def test_the_settings_table_has_every_setting_and_its_default(
     documented = {name.strip("`"): default.strip("`") for name, default, _ in rows}
     for name in documented:
         monkeypatch.delenv(name, raising=False)
-    defaults = {f"THREADS_{name}": shown(value) for name, value in config.from_env().items()}
+    defaults = {f"THREADS_{name}": as_text(value) for name, value in config.from_env().items()}
     assert documented == defaults | {"THREADS_WORKERS": "1`; `2` with keys"}
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Write a default as the table does."""
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -72,13 +72,13 @@ def shown(value: Any) -> str:
 def test_the_commands_table_has_every_command() -> None:
     documented = [command.strip("`") for command, _ in table("| Command | What it does |")]
     app = cli.create_app({"DATABASE_URL": "sqlite:////tmp/threads-never-opened.db"})
-    found = []
+    commands = []
     for name, command in app.cli.commands.items():
         if isinstance(command, click.Group) and name != "db":
-            found += [f"flask {name} {each}" for each in command.commands]
+            commands += [f"flask {name} {each}" for each in command.commands]
         else:
-            found.append(f"flask {name}")
-    assert sorted(documented) == sorted(found)
+            commands.append(f"flask {name}")
+    assert sorted(documented) == sorted(commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -94,9 +94,9 @@ def test_the_python_examples_run_one_after_another(server: Server) -> None:
     examples = examples.replace("http://127.0.0.1:8000/v1", server.base_url)
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", examples]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    *chat, found = done.stdout.splitlines()
+    *chat, last_line = done.stdout.splitlines()
     assert chat == ["user Hello!", "assistant Hi. How can I help?"]
-    assert re.fullmatch(r"thread_\w{24} \{'user': 'u3'\}", found)
+    assert re.fullmatch(r"thread_\w{24} \{'user': 'u3'\}", last_line)
     assert done.stderr == ""
 
 
@@ -111,5 +111,5 @@ def test_the_node_example_runs(server: Server, node: str) -> None:
 
 
 def test_the_fixture_that_is_shown_is_the_one_in_examples() -> None:
-    shown = re.search(r"```json\n(.*?)```", README, re.DOTALL)[1]
-    assert shown == (config.ROOT / "examples" / "thread_abc123.jsonl").read_text()
+    example = re.search(r"```json\n(.*?)```", README, re.DOTALL)[1]
+    assert example == (config.ROOT / "examples" / "thread_abc123.jsonl").read_text()

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server
+from conftest import Server, flask_process
 from flask import Flask, request
 from openai import OpenAI
 from werkzeug.serving import make_server
@@ -47,37 +48,41 @@ def run_example(name: str, *arguments: Any, stdin: str = "") -> subprocess.Compl
     )
 
 
-def flask(url: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flask", *map(str, arguments)]
-    environment = os.environ | {"THREADS_DATABASE_URL": url}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-
-
 def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def contents(sdk: OpenAI, thread: str) -> list[Any]:
-    listed = sdk.beta.threads.messages.list(thread, order="asc", limit=100)
-    kept = ("role", "content", "attachments", "metadata")
-    return [{key: message.to_dict()[key] for key in kept} for message in listed]
+    messages = sdk.beta.threads.messages.list(thread, order="asc", limit=100)
+    keys = ("role", "content", "attachments", "metadata")
+    return [{key: message.to_dict()[key] for key in keys} for message in messages]
 
 
 @pytest.fixture
 def filled(server: Server) -> Iterator[tuple[OpenAI, list[str]]]:
     """The shared live server with three threads, and their ids, oldest first."""
-    made: list[str] = []
+    ids: list[str] = []
     with server.sdk() as sdk:
         resources: Any = {"code_interpreter": {"file_ids": ["file-3"]}}
-        made.append(sdk.beta.threads.create(messages=MESSAGES, metadata={"user": "u1"}).id)
+        ids.append(sdk.beta.threads.create(messages=MESSAGES, metadata={"user": "u1"}).id)
         many: Any = [{"role": "user", "content": str(number)} for number in range(250)]
-        made.append(sdk.beta.threads.create(messages=many, tool_resources=resources).id)
-        made.append(sdk.beta.threads.create().id)
-        yield sdk, made
-        for thread in made:
+        ids.append(sdk.beta.threads.create(messages=many, tool_resources=resources).id)
+        ids.append(sdk.beta.threads.create().id)
+        yield sdk, ids
+        for thread in ids:
             sdk.beta.threads.delete(thread)
+
+
+@contextmanager
+def running(app: Flask) -> Iterator[str]:
+    """Serve an app on a port; yield its base URL."""
+    service = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=service.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{service.port}/v1"
+    service.shutdown()
+    thread.join()
+    service.server_close()
 
 
 @pytest.fixture
@@ -93,29 +98,27 @@ def closing(app: Flask) -> Iterator[str]:
         if request.path.startswith("/v1/threads/thread_broken"):
             raise ApiError(422, "This thread cannot be read.")
 
-    service = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=service.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{service.port}/v1"
-    service.shutdown()
-    thread.join()
-    service.server_close()
+    with running(app) as url:
+        yield url
 
 
 def test_move_copies_what_the_server_lists_into_an_import_file(
     server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
 ) -> None:
-    sdk, made = filled
+    sdk, thread_ids = filled
     output = tmp_path / "threads.jsonl"
     moved = run_example("move_from_server.py", "--from", server.base_url, "--output", output)
     assert (moved.returncode, moved.stdout) == (0, "")
     assert moved.stderr.endswith("copied 3, copied before 0, failed 0\n")
-    assert [line["thread"]["id"] for line in lines(output)] == made
-    assert lines(output)[0]["thread"] == sdk.beta.threads.retrieve(made[0]).to_dict()
+    assert [line["thread"]["id"] for line in lines(output)] == thread_ids
+    assert lines(output)[0]["thread"] == sdk.beta.threads.retrieve(thread_ids[0]).to_dict()
     url = f"sqlite:///{tmp_path}/new.db"
-    flask(url, "import", output)
-    exported = [json.loads(line) for line in flask(url, "export").stdout.splitlines()]
-    assert exported == lines(output)
+    assert flask_process(url, "import", output).returncode == 0
+    exported = [json.loads(line) for line in flask_process(url, "export").stdout.splitlines()]
+    for copy, moved_line in zip(exported, lines(output), strict=True):
+        assert copy["thread"] == moved_line["thread"]
+        pairs = zip(copy["messages"], moved_line["messages"], strict=True)
+        assert all(stored.items() >= message.items() for stored, message in pairs)
 
 
 def test_move_goes_on_where_it_was_interrupted(
@@ -137,7 +140,7 @@ def test_move_into_another_server_keeps_messages_and_metadata(
     serve: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    sdk, made = filled
+    sdk, thread_ids = filled
     output = tmp_path / "moved.txt"
     with serve() as target, target.sdk() as new:
         move = ("move_from_server.py", "--from", server.base_url, "--to", target.base_url)
@@ -145,7 +148,7 @@ def test_move_into_another_server_keeps_messages_and_metadata(
         assert moved.returncode == 0
         assert moved.stderr.endswith("copied 3, copied before 0, failed 0\n")
         ids = dict(line.split() for line in output.read_text().splitlines())
-        assert list(ids) == made
+        assert list(ids) == thread_ids
         for old_id, new_id in ids.items():
             assert contents(new, new_id) == contents(sdk, old_id)
             old, copy = sdk.beta.threads.retrieve(old_id), new.beta.threads.retrieve(new_id)
@@ -167,8 +170,10 @@ def test_move_copies_the_ids_of_a_file_and_reports_those_that_fail(
     closing: str, app: Flask, tmp_path: Path, from_stdin: bool
 ) -> None:
     client = app.test_client()
-    made = [client.post("/v1/threads", json={"messages": MESSAGES}).json["id"] for _ in range(2)]
-    ids = f"{made[0]}\nthread_broken\n\nthread_unknown\n {made[1]} \n{made[0]}\n"
+    thread_ids = [
+        client.post("/v1/threads", json={"messages": MESSAGES}).json["id"] for _ in range(2)
+    ]
+    ids = f"{thread_ids[0]}\nthread_broken\n\nthread_unknown\n {thread_ids[1]} \n{thread_ids[0]}\n"
     (tmp_path / "ids").write_text(ids)
     file = "-" if from_stdin else tmp_path / "ids"
     output = tmp_path / "threads.jsonl"
@@ -180,7 +185,7 @@ def test_move_copies_the_ids_of_a_file_and_reports_those_that_fail(
         "thread_unknown: Error code: 404 - No thread found with id 'thread_unknown'.",
         "copied 2, copied before 1, failed 2",
     ]
-    assert [line["thread"]["id"] for line in lines(output)] == made
+    assert [line["thread"]["id"] for line in lines(output)] == thread_ids
 
 
 CITATION = {"type": "file_citation", "text": "[1]", "start_index": 0, "end_index": 3}
@@ -230,31 +235,26 @@ def odd() -> Iterator[str]:
     app.add_url_rule("/v1/threads/thread_odd", "thread", lambda: thread)
     path = "/v1/threads/thread_odd/messages"
     app.add_url_rule(path, "messages", lambda: whole | {"data": [ODD_MESSAGE]})
-    service = make_server("127.0.0.1", 0, app, threaded=True)
-    serving = threading.Thread(target=service.serve_forever)
-    serving.start()
-    yield f"http://127.0.0.1:{service.port}/v1"
-    service.shutdown()
-    serving.join()
-    service.server_close()
+    with running(app) as url:
+        yield url
 
 
 LEFT_OUT = ["assistant-2", "data:image/png", "audio", "assistant-6"]
 
 
 def assert_left_out(stderr: str) -> None:
-    *told, last = stderr.splitlines()
+    *reports, last = stderr.splitlines()
     assert last == "copied 1, copied before 0, failed 0"
-    assert all(line.startswith("thread_odd: msg_odd: left out {") for line in told)
-    assert [word for word, line in zip(LEFT_OUT, told, strict=True) if word in line] == LEFT_OUT
+    assert all(line.startswith("thread_odd: msg_odd: left out {") for line in reports)
+    assert [word for word, line in zip(LEFT_OUT, reports, strict=True) if word in line] == LEFT_OUT
 
 
 def test_what_move_copied_of_an_odd_server_is_imported(odd: str, tmp_path: Path) -> None:
     output, url = tmp_path / "threads.jsonl", f"sqlite:///{tmp_path}/new.db"
     moved = run_example("move_from_server.py", "--from", odd, "--output", output)
     assert_left_out(moved.stderr)
-    assert "imported 1" in flask(url, "import", output).stderr
-    [message] = json.loads(flask(url, "export").stdout)["messages"]
+    assert "imported 1" in flask_process(url, "import", output).stderr
+    [message] = json.loads(flask_process(url, "export").stdout)["messages"]
     text, image = message["content"]
     citation = CITATION | {"file_citation": {"file_id": "assistant-1"}}
     assert text["text"] == {"value": "[1] is so.", "annotations": [citation]}
@@ -280,16 +280,16 @@ def test_move_copies_an_odd_thread_into_another_server_once(
 def test_conversations_follow_the_mapping(
     server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
 ) -> None:
-    _, made = filled
+    _, thread_ids = filled
     export = tmp_path / "threads.jsonl"
     run_example("move_from_server.py", "--from", server.base_url, "--output", export)
     result = run_example("to_conversations.py", export)
     assert result.returncode == 0
     calls = [json.loads(line) for line in result.stdout.splitlines()]
-    first = [call for call in calls if call["thread"] == made[0]]
+    first = [call for call in calls if call["thread"] == thread_ids[0]]
     assert first == [
         {
-            "thread": made[0],
+            "thread": thread_ids[0],
             "path": "/conversations",
             "body": {
                 "metadata": {"user": "u1"},
@@ -323,7 +323,7 @@ def test_conversations_follow_the_mapping(
             },
         }
     ]
-    assert [call["body"] for call in calls if call["thread"] == made[2]] == [
+    assert [call["body"] for call in calls if call["thread"] == thread_ids[2]] == [
         {"metadata": {}, "items": []}
     ]
 

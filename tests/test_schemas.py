@@ -5,8 +5,24 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-
-Refusal = tuple[str, str | None, str | None]
+from sentences import (
+    Refusal,
+    empty_array,
+    empty_string,
+    high_integer,
+    long_array,
+    long_key,
+    long_string,
+    low_integer,
+    many_pairs,
+    missing,
+    not_a_file,
+    not_a_url,
+    refusal_of,
+    unknown,
+    unsupported,
+    wrong_type,
+)
 
 CREATE = "/v1/threads"
 MODIFY = "/v1/threads/thread_unknown"
@@ -25,48 +41,44 @@ EMPTY_CONTENT = ("Message content must be non-empty.", CONTENT, None)
 
 
 def post(client: FlaskClient, path: str, body: Any) -> Any:
-    """Send a body with its keys in the order given (the client's own `json` sorts them)."""
+    """Send a body with its keys in their order (the client's own `json` sorts them)."""
     return client.post(path, data=json.dumps(body), content_type="application/json")
 
 
 def refused(client: FlaskClient, path: str, body: Any) -> Refusal:
-    answer = post(client, path, body)
-    assert answer.status_code == 400, answer.text
-    error = answer.json["error"]
-    assert error["type"] == "invalid_request_error"
-    return error["message"], error["param"], error["code"]
+    return refusal_of(post(client, path, body))
 
 
-def message(**given: Any) -> dict[str, Any]:
-    return {"messages": [USER | given]}
+def message(**fields: Any) -> dict[str, Any]:
+    return {"messages": [USER | fields]}
 
 
-def part(**given: Any) -> dict[str, Any]:
-    return message(content=[given])
+def part(**fields: Any) -> dict[str, Any]:
+    return message(content=[fields])
 
 
-def image_url(**given: Any) -> dict[str, Any]:
-    return part(type="image_url", image_url=given)
+def image_url(**fields: Any) -> dict[str, Any]:
+    return part(type="image_url", image_url=fields)
 
 
-def image_file(**given: Any) -> dict[str, Any]:
-    return part(type="image_file", image_file=given)
+def image_file(**fields: Any) -> dict[str, Any]:
+    return part(type="image_file", image_file=fields)
 
 
-def attachment(**given: Any) -> dict[str, Any]:
-    return message(attachments=[FILE | given])
+def attachment(**fields: Any) -> dict[str, Any]:
+    return message(attachments=[FILE | fields])
 
 
-def code(**given: Any) -> dict[str, Any]:
-    return {"tool_resources": {"code_interpreter": given}}
+def code(**fields: Any) -> dict[str, Any]:
+    return {"tool_resources": {"code_interpreter": fields}}
 
 
-def search(**given: Any) -> dict[str, Any]:
-    return {"tool_resources": {"file_search": given}}
+def search(**fields: Any) -> dict[str, Any]:
+    return {"tool_resources": {"file_search": fields}}
 
 
-def store(**given: Any) -> dict[str, Any]:
-    return search(vector_stores=[given])
+def store(**fields: Any) -> dict[str, Any]:
+    return search(vector_stores=[fields])
 
 
 def static(maximum: Any, overlap: Any, **more: Any) -> dict[str, Any]:
@@ -76,99 +88,6 @@ def static(maximum: Any, overlap: Any, **more: Any) -> dict[str, Any]:
 
 def pairs(count: int) -> dict[str, str]:
     return {f"k{n}": "v" for n in range(count)}
-
-
-def missing(path: str) -> Refusal:
-    return f"Missing required parameter: '{path}'.", path, "missing_required_parameter"
-
-
-def unknown(path: str, meant: str = "") -> Refusal:
-    hint = f" Did you mean '{meant}'?" if meant else ""
-    return f"Unknown parameter: '{path}'.{hint}", path, "unknown_parameter"
-
-
-def wrong_type(path: str, expected: str, found: str) -> Refusal:
-    sentence = f"Invalid type for '{path}': expected {expected}, but got {found} instead."
-    return sentence, path, "invalid_type"
-
-
-def unsupported(path: str, value: str, supported: str) -> Refusal:
-    sentence = f"Invalid value: '{value}'. Supported values are: {supported}."
-    return sentence, path, "invalid_value"
-
-
-def not_a_file(path: str, value: str) -> Refusal:
-    sentence = f"Invalid '{path}': '{value}'. Expected an ID that begins with 'file'."
-    return sentence, path, "invalid_value"
-
-
-def not_a_url(path: str) -> Refusal:
-    sentence = f"Invalid '{path}'. Expected a valid URL, but got a value with an invalid format."
-    return sentence, path, "invalid_value"
-
-
-def long_string(path: str, maximum: int, length: int) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': string too long. Expected a string with maximum length {maximum}, "
-        f"but got a string with length {length} instead."
-    )
-    return sentence, path, "string_above_max_length"
-
-
-def empty_string(path: str) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': empty string. Expected a string with minimum length 1, "
-        "but got an empty string instead."
-    )
-    return sentence, path, "empty_string"
-
-
-def long_array(path: str, maximum: int, length: int) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': array too long. Expected an array with maximum length {maximum}, "
-        f"but got an array with length {length} instead."
-    )
-    return sentence, path, "array_above_max_length"
-
-
-def empty_array(path: str) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': empty array. Expected an array with minimum length 1, "
-        "but got an empty array instead."
-    )
-    return sentence, path, "empty_array"
-
-
-def low_integer(path: str, bound: int, value: int) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': integer below minimum value. Expected a value >= {bound}, "
-        f"but got {value} instead."
-    )
-    return sentence, path, "integer_below_min_value"
-
-
-def high_integer(path: str, bound: int, value: int) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': integer above maximum value. Expected a value <= {bound}, "
-        f"but got {value} instead."
-    )
-    return sentence, path, "integer_above_max_value"
-
-
-def many_pairs(path: str, count: int) -> Refusal:
-    sentence = (
-        f"Invalid '{path}': too many properties. Expected an object with at most 16 properties, "
-        f"but got an object with {count} properties instead."
-    )
-    return sentence, path, "object_above_max_properties"
-
-
-def long_key(path: str, shown: str, length: int) -> Refusal:
-    sentence = (
-        f"Invalid property name in 'metadata': '{shown}' is too long. Expected a string with "
-        f"maximum length 64, but got a string with length {length} instead."
-    )
-    return sentence, path, "property_name_above_max_length"
 
 
 METADATA = [
@@ -313,7 +232,7 @@ CREATE_ONLY = [
         wrong_type(f"{MESSAGE}.attachments", "an array", "an object"),
     ),
     (message(attachments=["file-a"]), wrong_type(ATTACHMENT, "an object", "a string")),
-    (message(attachments=[FILE] * 12), long_array(f"{MESSAGE}.attachments", 10, 12)),
+    (message(attachments=[FILE] * 11), long_array(f"{MESSAGE}.attachments", 10, 11)),
     (message(attachments=[{"file_id": "file-a"}]), missing(f"{ATTACHMENT}.tools")),
     (message(attachments=[{"tools": []}]), missing(f"{ATTACHMENT}.file_id")),
     (attachment(file_id="31abac64"), not_a_file(f"{ATTACHMENT}.file_id", "31abac64")),
@@ -334,8 +253,8 @@ CREATE_ONLY = [
     (attachment(name="a.csv"), unknown(f"{ATTACHMENT}.name")),
     # metadata of a message
     (
-        message(metadata={"k": True}),
-        wrong_type(f"{MESSAGE}.metadata.k", "a string", "a boolean"),
+        message(metadata={"k": 1}),
+        wrong_type(f"{MESSAGE}.metadata.k", "a string", "an integer"),
     ),
     (
         message(metadata="x"),
@@ -401,6 +320,24 @@ def test_a_fault_is_refused_with_its_own_words(
     client: FlaskClient, path: str, body: Any, refusal: Refusal
 ) -> None:
     assert refused(client, path, body) == refusal
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        (body["messages"][0], refusal)
+        for body, refusal in CREATE_ONLY
+        if isinstance(body.get("messages"), list) and isinstance(body["messages"][-1], dict)
+    ],
+)
+def test_a_message_alone_is_refused_with_the_same_words_and_not_stored(
+    client: FlaskClient, body: Any, refusal: Refusal
+) -> None:
+    path = f"{CREATE}/{post(client, CREATE, {}).json['id']}/messages"
+    sentence, param, code = refusal
+    expected = (sentence.replace(f"{MESSAGE}.", ""), param.removeprefix(f"{MESSAGE}."), code)
+    assert refused(client, path, body) == expected
+    assert client.get(path).json["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -513,7 +450,7 @@ def test_a_value_at_its_limit_is_accepted(client: FlaskClient, operation: str, b
         ),
     ],
 )
-def test_of_several_faults_the_first_by_rank_is_told(
+def test_of_several_faults_the_first_by_rank_is_answered(
     client: FlaskClient, body: Any, refusal: Refusal
 ) -> None:
     assert refused(client, CREATE, body) == refusal
@@ -571,29 +508,19 @@ def test_a_long_value_is_quoted_in_part(client: FlaskClient, body: Any, refusal:
     assert refused(client, CREATE, body) == refusal
 
 
-A_MESSAGE = {"role": "user", "content": "x"}
-
-
 def test_a_near_miss_names_the_key_that_was_meant(client: FlaskClient) -> None:
-    error = client.post("/v1/threads", json={"metdata": {}}).json["error"]
-    assert error["message"] == "Unknown parameter: 'metdata'. Did you mean 'metadata'?"
-    nested = client.post("/v1/threads", json={"messages": [{**A_MESSAGE, "rol": "x"}]}).json[
-        "error"
-    ]
-    assert nested["message"] == "Unknown parameter: 'messages[0].rol'. Did you mean 'role'?"
+    assert refused(client, CREATE, {"metdata": {}}) == unknown("metdata", "metadata")
+    assert refused(client, CREATE, message(rol="x")) == unknown(f"{MESSAGE}.rol", "role")
 
 
 def test_a_missing_key_goes_before_the_length_of_its_array(client: FlaskClient) -> None:
-    message = {**A_MESSAGE, "attachments": [{}] * 11}
-    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
-    assert error["param"] == "messages[0].attachments[0].file_id"
-    message = {**A_MESSAGE, "attachments": [{"file_id": "x", "tools": []}] * 11}
-    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
-    assert (error["param"], error["code"]) == ("messages[0].attachments", "array_above_max_length")
+    body = message(attachments=[{}] * 11)
+    assert refused(client, CREATE, body) == missing(f"{ATTACHMENT}.file_id")
+    body = message(attachments=[{"file_id": "x", "tools": []}] * 11)
+    assert refused(client, CREATE, body) == long_array(f"{MESSAGE}.attachments", 10, 11)
 
 
 def test_a_key_too_long_names_the_metadata_that_it_stands_in(client: FlaskClient) -> None:
-    message = {**A_MESSAGE, "metadata": {"k" * 70: "v"}}
-    error = client.post("/v1/threads", json={"messages": [message]}).json["error"]
-    assert error["param"] == f"messages[0].metadata.{'k' * 70}"
-    assert error["message"].startswith("Invalid property name in 'messages[0].metadata': 'kkk...")
+    sentence, param, _ = refused(client, CREATE, message(metadata={"k" * 70: "v"}))
+    assert param == f"{MESSAGE}.metadata.{'k' * 70}"
+    assert sentence.startswith(f"Invalid property name in '{MESSAGE}.metadata': 'kkk...")

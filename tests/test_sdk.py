@@ -29,12 +29,6 @@ ATTACHMENT = {"file_id": "file-1", "tools": [{"type": "file_search"}]}
 
 
 @pytest.fixture(scope="module")
-def sdk(server: Server) -> Iterator[OpenAI]:
-    with server.sdk() as sdk:
-        yield sdk
-
-
-@pytest.fixture(scope="module")
 def stored(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
     """A server, and an app on the same file for what the API cannot do."""
     folder = tmp_path_factory.mktemp("stored")
@@ -61,9 +55,9 @@ def documented(
     def run(name: str, prefix: str) -> dict[str, Any]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.root_url + prefix)
         names = {"file": SimpleNamespace(id="file-abc123")}
-        left = runpy.run_path(str(EXAMPLES / f"{name}.py"), init_globals=names)
-        left["client"].close()
-        return left
+        variables = runpy.run_path(str(EXAMPLES / f"{name}.py"), init_globals=names)
+        variables["client"].close()
+        return variables
 
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     return run
@@ -144,8 +138,8 @@ def test_create_takes_every_message_shape_of_the_sdk(sdk: OpenAI, message: Any) 
 
 
 def test_create_mints_an_id_for_a_vector_store(sdk: OpenAI) -> None:
-    given = {"file_search": {"vector_stores": [{"file_ids": ["file-1"]}]}}
-    resources = sdk.beta.threads.create(tool_resources=given).tool_resources
+    stores = {"file_search": {"vector_stores": [{"file_ids": ["file-1"]}]}}
+    resources = sdk.beta.threads.create(tool_resources=stores).tool_resources
     assert resources.file_search.vector_store_ids[0].startswith("vs_")
 
 
@@ -160,8 +154,8 @@ def test_update_with_null_metadata_empties_it(sdk: OpenAI) -> None:
 
 
 def test_update_with_null_tool_resources_empties_them(sdk: OpenAI) -> None:
-    given = {"code_interpreter": {"file_ids": ["file-1"]}}
-    thread = sdk.beta.threads.create(tool_resources=given)
+    files = {"code_interpreter": {"file_ids": ["file-1"]}}
+    thread = sdk.beta.threads.create(tool_resources=files)
     resources = sdk.beta.threads.update(thread.id, tool_resources=None).tool_resources
     assert resources.to_dict() == {}
 

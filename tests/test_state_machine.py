@@ -94,8 +94,8 @@ class Threads(RuleBasedStateMachine):
 
     def read_new_messages(self, thread: Item, texts: list[str]) -> None:
         answer = self.client.get(f"/v1/threads/{thread.id}/messages?order=asc&limit=100").json
-        found = [message["content"][0]["text"]["value"] for message in answer["data"]]
-        assert found == texts
+        values = [message["content"][0]["text"]["value"] for message in answer["data"]]
+        assert values == texts
         thread.messages = [Item(*pair) for pair in zip(answer["data"], texts, strict=True)]
 
     @precondition(living)
@@ -189,10 +189,10 @@ class Threads(RuleBasedStateMachine):
 
     @rule(order=ORDERS, limit=LIMITS, backwards=st.booleans())
     def walk_all_threads(self, order: str, limit: int, backwards: bool) -> None:
-        cursor, found = "before" if backwards else "after", []
+        cursor, threads = "before" if backwards else "after", []
         for answer in self.pages(order, limit, cursor):
-            found = answer["data"] + found if backwards else found + answer["data"]
-        assert (found, False) == page(self.threads, order, 10_000, None, None)
+            threads = answer["data"] + threads if backwards else threads + answer["data"]
+        assert (threads, False) == page(self.threads, order, 10_000, None, None)
 
     def pages(self, order: str, limit: int, cursor: str) -> Iterator[dict[str, Any]]:
         """Walk from one end of the list to the other; the far end is the newest cursor known."""
@@ -213,14 +213,14 @@ class Threads(RuleBasedStateMachine):
     def find_threads(self, user: str, word: str | None, order: str) -> None:
         query = {"metadata[user]": user, "order": order, "limit": 100}
         query |= {"q": word} if word else {}
-        found = self.client.get("/v1/threads", query_string=query).json["data"]
+        threads = self.client.get("/v1/threads", query_string=query).json["data"]
         expected = [
             thread.wire
             for thread in self.living()
             if thread.wire["metadata"].get("user") == user
             and (word is None or any(word in m.text for m in thread.messages if not m.deleted))
         ]
-        assert found == (expected if order == "asc" else expected[::-1])
+        assert threads == (expected if order == "asc" else expected[::-1])
 
     @invariant()
     def no_thread_is_older_than_the_one_before(self) -> None:

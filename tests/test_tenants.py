@@ -1,4 +1,4 @@
-"""Two projects on one server: neither can find, change or guess at what is the other's."""
+"""Two projects on one server: neither can find, change or guess an object of the other."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ MESSAGE_CALLS = [call for call in CALLS if "<message_id>" in call.values[1]]
 
 @pytest.fixture
 def projects(client: FlaskClient, new_key: Callable[..., str]) -> tuple[Project, Project]:
-    """Us and the others."""
+    """Our project and the other one."""
     keys = [new_key(name) for name in ("ours", "theirs")]
     return _project(client, keys[0], "ours"), _project(client, keys[1], "theirs")
 
@@ -75,10 +75,10 @@ def everything(project: Project) -> list[Any]:
 def assert_same_refusal(
     foreign: TestResponse, missing: TestResponse, ids: dict[str, str], status: int
 ) -> None:
-    """Check that two answers are one byte for byte, but for the ids that were asked for."""
+    """Check that two answers are equal byte for byte, except for the ids in the requests."""
     data, headers = foreign.data, list(foreign.headers.items())
-    for asked, absent in ids.items():
-        data = data.replace(asked.encode(), absent.encode())
+    for foreign_id, absent in ids.items():
+        data = data.replace(foreign_id.encode(), absent.encode())
     assert foreign.status_code == missing.status_code == status
     assert data == missing.data
     others = list(missing.headers.items())

@@ -1,1 +1,1 @@
-"""What every request passes: checks, the reader of bodies, the writer of answers and errors."""
+"""The parts of every request: checks, the reader of bodies, the writer of answers and errors."""

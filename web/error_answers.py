@@ -1,4 +1,4 @@
-"""The one place that writes an error: the OpenAI envelope, or a page below /admin/."""
+"""Every error is written here: as the OpenAI envelope, or as a page below /admin/."""
 
 import orjson
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ def init_app(app: Flask) -> None:
 
 
 def is_page(path: str) -> bool:
-    """Return whether an address is a page of /admin/ that a person reads."""
+    """Return whether an address of /admin/ answers with HTML."""
     return path.startswith("/admin/") and not path.endswith(".json")
 
 
@@ -45,11 +45,10 @@ def _answer_werkzeug(error: HTTPException) -> Response:
 
 
 def _answer_database(error: sa.exc.SQLAlchemyError) -> Response:
-    """Answer what failed through db.session as write() answers it."""
-    refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return _answer(refusal)
+    """Answer a failure of db.session like one of database.write()."""
+    if refusal := refusal_of(error):
+        return _answer(refusal)
+    raise error
 
 
 def _from_werkzeug(error: HTTPException) -> ApiError:
@@ -57,9 +56,8 @@ def _from_werkzeug(error: HTTPException) -> ApiError:
     match error:
         case NotFound():
             return refusals.invalid_url(request.method, request.path)
-        case MethodNotAllowed():
-            methods = error.valid_methods or []
-            return refusals.method_not_allowed(request.method, request.path, methods)
+        case MethodNotAllowed(valid_methods=methods):
+            return refusals.method_not_allowed(request.method, request.path, methods or [])
         case RequestEntityTooLarge():
             return refusals.body_too_large()
     if status >= 500:

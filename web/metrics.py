@@ -1,4 +1,4 @@
-"""Counts and times of requests, over all processes, as Prometheus reads them."""
+"""Counts and times of requests, over all processes, for Prometheus."""
 
 import os
 from functools import cache
@@ -16,7 +16,7 @@ _SECONDS = Histogram(
 
 @cache
 def timer(method: str, route: str, status: int) -> Histogram:
-    """Return where to note the seconds of one kind of request."""
+    """Return the histogram of one kind of request."""
     return _SECONDS.labels(method, route, status)
 
 

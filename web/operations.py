@@ -1,81 +1,64 @@
-"""The operations of the API. A view says once what it takes; /openapi.json is made of that."""
+"""The operations of the API: what each view takes and answers. /openapi.json shows them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Response
 from marshmallow import Schema
 from werkzeug.exceptions import NotFound
 
-from rules import refusals
+from rules import fields, refusals
 from rules.errors import ApiError
-from rules.fields import PATH_ID, wrong_prefix
 from web.request_body import read_body, read_query
 
 PATH_IDS = {"thread_id": ("thread", "thread"), "message_id": ("msg", "message")}
-"""The ids that a path may hold: what each begins with, and what it names."""
+"""The ids in a path: the prefix of each, and the kind of its object."""
 
 View = Callable[..., Response]
 
 
-class Operation(NamedTuple):
-    """What /openapi.json says of a view."""
+@dataclass(frozen=True)
+class Operation:
+    """A decorator that describes a view, checks the ids in its path and loads its arguments."""
 
-    name: str
+    name: str  # the operationId
     summary: str
-    body: type[Schema] | None
-    answers: type[Schema] | None
-    query: type[Schema] | None
+    answers: type[Schema] | None = None
+    body: type[Schema] | None = None
+    query: type[Schema] | None = None
 
-
-def operation(
-    name: str,
-    summary: str,
-    *,
-    body: type[Schema] | None = None,
-    answers: type[Schema] | None = None,
-    query: type[Schema] | None = None,
-) -> Callable[[View], View]:
-    """Describe a view, check the ids in its path, and give it its loaded `body` and `query`.
-
-    `name` is its operationId. Raises ApiError and ValidationError (400, 404, 413, 415).
-    """
-
-    def decorate(view: View) -> View:
-        body_schema = body() if body else None
-        query_schema = query() if query else None
+    def __call__(self, view: View) -> View:
+        body = self.body() if self.body else None
+        query = self.query() if self.query else None
 
         @wraps(view)
         def checked(**arguments: Any) -> Response:
             check_ids(arguments)
-            if body_schema:
-                arguments["body"] = read_body(body_schema)
-            if query_schema:
-                arguments["query"] = read_query(query_schema)
+            if body:
+                arguments["body"] = read_body(body)
+            if query:
+                arguments["query"] = read_query(query)
             return view(**arguments)
 
-        checked.operation = Operation(name, summary, body, answers, query)  # type: ignore[attr-defined]
+        checked.operation = self  # type: ignore[attr-defined]
         return checked
 
-    return decorate
+
+operation = Operation
 
 
 def check_ids(arguments: dict[str, Any]) -> None:
-    """Refuse a path's ids before the database sees them. Raises ApiError 400 or 404, NotFound.
-
-    `/threads/runs` is an address of the hosted API that is not served.
-
-    Source: wire reference, decision 13.
-    """
+    """Check the ids in a path (wire reference, decision 13). Raises ApiError 400 or 404."""
     for param, value in arguments.items():
         if param not in PATH_IDS:
             continue
-        if value == "runs":
+        if value == "runs":  # /threads/runs of the hosted API is not served
             raise NotFound
         prefix, kind = PATH_IDS[param]
         if not value.startswith(prefix):
-            fault = wrong_prefix(value, prefix)
+            fault = fields.wrong_prefix(value, prefix)
             raise ApiError(400, fault.at(param), param, fault.code)
-        if not PATH_ID.fullmatch(value):
+        if not fields.PATH_ID.fullmatch(value):
             raise refusals.not_found(kind, value)

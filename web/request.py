@@ -1,4 +1,4 @@
-"""The request, with what the checks learn of it."""
+"""The request, with the results of its checks."""
 
 from typing import cast
 
@@ -8,23 +8,18 @@ from models import DEFAULT_PROJECT
 
 
 class Request(flask.Request):
-    """A request: its id, when it began, and whose it is. Flask makes one for each."""
+    """A request: its id, its start and its project."""
 
     request_id = ""
-    started = 0
-    """Nanoseconds of perf_counter."""
+    started = 0  # nanoseconds of perf_counter
     project = DEFAULT_PROJECT
-    """The project that it reads and writes."""
-    key_shown: str | None = None
-    """The first characters of its API key."""
-    body: bytes | None = None
-    """The whole body, once it is read."""
-    is_dropped = False
-    """Whether a fault rule drops the connection in place of the answer."""
+    key_shown: str | None = None  # the first characters of its API key
+    body: bytes | None = None  # the whole body, once it is read
+    is_dropped = False  # a fault rule drops the connection in place of the answer
 
 
 def current() -> Request:
-    """Return the request itself, behind the proxy of Flask."""
+    """Return the request itself, not Flask's proxy of it."""
     return cast(Request, flask.request._get_current_object())  # type: ignore[attr-defined]
 
 

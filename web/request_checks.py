@@ -1,4 +1,4 @@
-"""Who may call: API keys, the safety rules of open mode, and the beta header."""
+"""The checks of a caller: API keys, the safety rules of open mode, and the beta header."""
 
 import random
 import re
@@ -13,19 +13,10 @@ import config
 from rules import refusals
 from rules.errors import ApiError
 from store import api_keys
-from store.api_keys import Key, KeyCache
 from web.request import Request, current
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OWN_SITE = frozenset({"same-origin", "none"})
-_NEED_NO_KEY = frozenset(
-    f"service.{view}" for view in ("home", "healthz", "readyz", "document", "docs", "docs_asset")
-) | {"static"}
-_PROBES = frozenset({"service.healthz", "service.readyz"})
-_PAGES = re.compile("/admin(/|$)")
-"""The browse page has a sign-in of its own; what is not found below it needs none."""
-_API_BLUEPRINTS = ("_threads", "_messages")
-_BETA = re.compile(r"\w+=v[0-9]+", re.ASCII)
+_OPEN_VIEWS = ("home", "healthz", "readyz", "document", "docs", "docs_asset")
+_NEED_NO_KEY = {"static", *(f"service.{view}" for view in _OPEN_VIEWS)}
 _FORWARDED = re.compile("HTTP_(X_FORWARDED_|FORWARDED$)")
 
 
@@ -34,8 +25,8 @@ def init_app(app: Flask) -> None:
     app.before_request(Checks(app).check)
 
 
-def use_key(key: Key) -> None:
-    """Show the rest of this request a key's project, and nothing else."""
+def use_key(key: api_keys.Key) -> None:
+    """Make a key's project the project of this request."""
     request = current()
     request.project, request.key_shown = key.project, key.shown
     api_keys.cache().note_use(key)
@@ -46,7 +37,7 @@ class Checks:
 
     def __init__(self, app: Flask) -> None:
         self._config = app.config
-        self._keys: KeyCache = app.extensions["keys"]
+        self._keys: api_keys.KeyCache = app.extensions["keys"]
         self._cors = frozenset(app.config["CORS_ORIGINS"])
         self._hosts = tuple(host.lower() for host in app.config["TRUSTED_HOSTS"])
         app.config["TRUSTED_HOSTS"] = None  # Flask's own would refuse this machine
@@ -60,29 +51,23 @@ class Checks:
         try:
             self._keys.refresh()
         except ApiError:
-            if request.endpoint in _PROBES:
+            if request.endpoint in ("service.healthz", "service.readyz"):
                 return
             raise
         if self._keys.is_keyed:
-            self._hide_mock(request)
+            if f"{request.path}/".startswith("/_mock/") and self._config["MOCK"] != "on":
+                raise NotFound
             self._require_key(request)
         else:
             self._guard_open_mode(request)
-        if self._config["REQUIRE_BETA"] and (request.blueprint or "").endswith(_API_BLUEPRINTS):
+        is_api = (request.blueprint or "").endswith(("_threads", "_messages"))
+        if is_api and self._config["REQUIRE_BETA"]:
             _require_beta(request)
 
-    def _hide_mock(self, request: Request) -> None:
-        """Answer, key or not, as if there were no mock controls. Raises NotFound."""
-        is_mock = request.path.startswith("/_mock/") or request.path == "/_mock"
-        if is_mock and self._config["MOCK"] != "on":
-            raise NotFound
-
     def _require_key(self, request: Request) -> None:
-        """Refuse a caller without a key of a project. Raises ApiError 401.
-
-        Unknown, malformed, expired and revoked keys get the same answer.
-        """
-        if request.endpoint in _NEED_NO_KEY or _PAGES.match(request.path):
+        """Refuse a request without a valid key. Raises ApiError 401."""
+        is_page = f"{request.path}/".startswith("/admin/")  # the pages have their own sign-in
+        if is_page or request.endpoint in _NEED_NO_KEY:
             return
         if request.method == "OPTIONS" and self._cors:
             return
@@ -97,35 +82,33 @@ class Checks:
         use_key(key)
 
     def _guard_open_mode(self, request: Request) -> None:
-        """Refuse what a proxy or a foreign web page sends: only this machine may call."""
+        """Refuse requests of proxies and foreign web pages: only this machine may call."""
         environ = request.environ
         if not _is_trusted_host(environ.get("HTTP_HOST", "").lower(), self._hosts):
             raise refusals.untrusted_host()
         if "FORWARDED" in "".join(environ) and any(map(_FORWARDED.match, environ)):
             raise refusals.forwarded_request()
-        if request.method not in _SAFE_METHODS:
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
             self._refuse_foreign_page(request)
 
     def _refuse_foreign_page(self, request: Request) -> None:
         origin = request.environ.get("HTTP_ORIGIN")
-        if origin is not None and origin in self._cors:
+        if origin in self._cors:
             return
+        is_own = origin is None or origin == request.host_url.rstrip("/")
         site = request.environ.get("HTTP_SEC_FETCH_SITE", "none")
-        if site not in _OWN_SITE or (origin is not None and origin != request.host_url.rstrip("/")):
+        if not is_own or site not in ("same-origin", "none"):
             raise refusals.foreign_page()
 
 
 def _refuse_slash(uri: str) -> None:
-    """Refuse an encoded slash: decoded before the routing, an id would reach another address.
-
-    Raises NotFound. Source: wire reference, section 4, path encoding.
-    """
+    """Raise NotFound for an encoded slash: decoded, an id would lead to another address."""
     if "%2" in uri and "%2f" in uri.partition("?")[0].lower():
         raise NotFound
 
 
 def _masked(secret: str) -> str:
-    """Return the ends of a key that is long enough to have a middle (recorded 2025-11)."""
+    """Return a long key with its middle masked, as the hosted API did (recorded 2025-11)."""
     return secret if len(secret) <= 12 else f"{secret[:8]}{'*' * 8}{secret[-4:]}"
 
 
@@ -138,7 +121,7 @@ def _require_beta(request: Request) -> None:
         raise refusals.no_beta_header()
     betas = [beta.strip() for beta in header.split(",")]
     for beta in betas:
-        if not _BETA.fullmatch(beta):
+        if not re.fullmatch(r"\w+=v[0-9]+", beta, re.ASCII):
             raise refusals.malformed_beta_header(beta)
     if "assistants=v2" not in betas:
         name = betas[0] if betas[0].startswith("assistants=") else betas[0].partition("=")[0]

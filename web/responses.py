@@ -1,9 +1,6 @@
-"""The answers: JSON out of objects, the standard headers, and the line in the log."""
+"""The answers: JSON out of objects, and the standard headers."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from time import perf_counter_ns
 from typing import Any
 
@@ -13,8 +10,8 @@ from werkzeug.datastructures import Headers
 
 from store.lists import Page
 from store.objects import Object
-from web.metrics import timer
-from web.request import Request, current
+from web import request_log
+from web.request import current
 
 # Not `no-referrer`: with it browsers send `Origin: null` from our own forms.
 _PAGE_HEADERS = {
@@ -29,7 +26,7 @@ _PAGE_HEADERS = {
 
 
 class JsonResponse(Response):
-    """A response whose headers are complete: Werkzeug copies and reads them once more."""
+    """A response with complete headers: Werkzeug would copy and complete them."""
 
     def get_wsgi_headers(self, environ: Any) -> Headers:
         return self.headers
@@ -47,14 +44,9 @@ def answer_json(text: bytes | str) -> Response:
 
 def list_object(page: Page) -> Object:
     """Return a list object; an empty one has null ids (recorded 2024-04, unlike the spec)."""
-    ends = (page.objects[0]["id"], page.objects[-1]["id"]) if page.objects else (None, None)
-    return {
-        "object": "list",
-        "data": page.objects,
-        "first_id": ends[0],
-        "last_id": ends[1],
-        "has_more": page.has_more,
-    }
+    ids = [each["id"] for each in page.objects] or [None]
+    ends = {"first_id": ids[0], "last_id": ids[-1]}
+    return {"object": "list", "data": page.objects, **ends, "has_more": page.has_more}
 
 
 def finish(response: Response) -> Response:
@@ -68,25 +60,5 @@ def finish(response: Response) -> Response:
     headers.add("X-Content-Type-Options", "nosniff")
     if request.path.startswith("/admin/"):
         headers.update(_PAGE_HEADERS)
-    _record(request, response, elapsed)
+    request_log.record(request, response, elapsed)
     return response
-
-
-def _record(request: Request, response: Response, elapsed: int) -> None:
-    """Count the request and log its line: no body, no key, no cookie, and no path either."""
-    rule = request.url_rule
-    method, route = (request.method, rule.rule) if rule else ("-", "-")
-    line = {
-        "time": datetime.now(UTC),
-        "request_id": request.request_id,
-        "method": request.method,
-        "route": route,
-        "status": response.status_code,
-        "ms": round(elapsed / 1e6, 2),
-        "bytes": response.content_length,
-        "key": request.key_shown,
-    }
-    with suppress(OSError):  # a change is stored by now: a lost count or line must not fail it
-        timer(method, route, response.status_code).observe(elapsed / 1e9)
-    with suppress(OSError):
-        os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

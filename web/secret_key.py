@@ -11,13 +11,10 @@ from database import files
 from database.transactions import is_postgres
 
 
-def secret_key(given: str | None, url: str) -> str:
-    """Return THREADS_SECRET_KEY, or the key that the first process makes beside the database.
-
-    Raises SystemExit with one line for a folder that cannot be used.
-    """
-    if given or "FLASK_RUN_FROM_CLI" in os.environ:  # a command signs nothing and leaves no file
-        return given or secrets.token_hex(32)
+def secret_key(setting: str | None, url: str) -> str:
+    """Return THREADS_SECRET_KEY, or a key that lies beside the database. Raises SystemExit."""
+    if setting or "FLASK_RUN_FROM_CLI" in os.environ:  # a command signs nothing: it needs no file
+        return setting or secrets.token_hex(32)
     home = files.file_of(config.DEFAULT_DATABASE_URL if is_postgres(url) else url)
     try:
         return _beside(home)
@@ -37,7 +34,7 @@ def _beside(database: Path) -> str:
 
 
 def _make_secret(path: Path) -> None:
-    """Give the key its name when it is whole, and once: all workers read the same key."""
+    """Write a key and then name the file, once: all workers read the same whole key."""
     draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,7 +1,4 @@
-"""the tables, and the index of metadata
-
-Triggers keep the indexes, so that no writer can forget them.
-"""
+"""the tables, and the index of metadata"""
 
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ _REMOVE_PAIRS = """
         SELECT OLD.project, key, value, OLD.created_at, OLD.seq FROM json_each(OLD.metadata)
     );
 """
+# Triggers keep the index, so that no writer can forget it.
 _TRIGGERS = {
     "threads_insert": f"AFTER INSERT ON threads BEGIN {_ADD_PAIRS} END",
     "threads_update": f"AFTER UPDATE OF metadata ON threads BEGIN {_REMOVE_PAIRS} {_ADD_PAIRS} END",
@@ -45,11 +43,9 @@ def _integer(name: str, key: bool = False, nullable: bool = False) -> sa.Column[
 _TABLES: dict[str, list[sa.schema.SchemaItem]] = {
     "threads": [
         _integer("seq", key=True),
-        _text("project"),
-        _text("id"),
+        *map(_text, ("project", "id")),
         _integer("created_at"),
-        _text("metadata"),
-        _text("tool_resources"),
+        *map(_text, ("metadata", "tool_resources")),
         sa.UniqueConstraint("project", "id"),
     ],
     "messages": [
@@ -57,29 +53,19 @@ _TABLES: dict[str, list[sa.schema.SchemaItem]] = {
         _integer("thread_seq"),
         _text("id"),
         _integer("created_at"),
-        _text("assistant_id", nullable=True),
-        _text("run_id", nullable=True),
+        *(_text(name, nullable=True) for name in ("assistant_id", "run_id")),
         _text("status"),
         _text("incomplete_details", nullable=True),
-        _integer("completed_at", nullable=True),
-        _integer("incomplete_at", nullable=True),
-        _text("role"),
-        _text("content"),
-        _text("attachments"),
-        _text("metadata"),
+        *(_integer(name, nullable=True) for name in ("completed_at", "incomplete_at")),
+        *map(_text, ("role", "content", "attachments", "metadata")),
         sa.UniqueConstraint("thread_seq", "id"),
         sa.ForeignKeyConstraint(["thread_seq"], ["threads.seq"], ondelete="CASCADE"),
     ],
     "api_keys": [
         _integer("seq", key=True),
-        _text("sha256"),
-        _text("shown"),
-        _text("project"),
-        _text("name"),
+        *map(_text, ("sha256", "shown", "project", "name")),
         _integer("created_at"),
-        _integer("last_used_at", nullable=True),
-        _integer("expires_at", nullable=True),
-        _integer("revoked_at", nullable=True),
+        *(_integer(name, nullable=True) for name in ("last_used_at", "expires_at", "revoked_at")),
         sa.UniqueConstraint("sha256"),
     ],
     "thread_metadata": [
@@ -97,10 +83,7 @@ _TABLES: dict[str, list[sa.schema.SchemaItem]] = {
         *map(_text, ("fingerprint", "body")),
         _integer("created_at"),
     ],
-    "failed_sign_ins": [
-        _text("address", key=True),
-        *map(_integer, ("failures", "last_at")),
-    ],
+    "failed_sign_ins": [_text("address", key=True), *map(_integer, ("failures", "last_at"))],
 }
 _OPTIONS = dict.fromkeys(("threads", "messages", "api_keys"), _SEQUENCED)
 _OPTIONS |= dict.fromkeys(("thread_metadata", "tombstones"), _KEYED)
@@ -111,14 +94,8 @@ def upgrade() -> None:
         op.create_table(name, *items, **_OPTIONS.get(name, _STRICT))
     op.create_index("threads_by_time", "threads", ["project", "created_at", "seq"])
     op.create_index("messages_by_thread", "messages", ["thread_seq", "seq"])
-    of_a_run = sa.text("run_id IS NOT NULL")
-    op.create_index(
-        "messages_by_run",
-        "messages",
-        ["thread_seq", "run_id", "seq"],
-        sqlite_where=of_a_run,
-        postgresql_where=of_a_run,
-    )
+    has_run = dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text("run_id IS NOT NULL"))
+    op.create_index("messages_by_run", "messages", ["thread_seq", "run_id", "seq"], **has_run)
     op.create_index("tombstones_by_age", "tombstones", ["deleted_at"])
     op.create_index("idempotency_by_age", "idempotency", ["created_at"])
     if op.get_bind().dialect.name == "postgresql":

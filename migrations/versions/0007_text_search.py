@@ -1,7 +1,7 @@
 """the text search of SQLite: each message is indexed as it is stored
 
-The tables of characters in FTS5 are of 2012. The separators are newer signs, so that `thanks`
-finds "Thanks🙂". Without `remove_diacritics 2` a letter with two accents would keep one.
+FTS5 knows the characters of 2012. The separators are newer signs, so that `thanks` finds
+"Thanks🙂". Without `remove_diacritics 2` a letter with two accents keeps one.
 """
 
 from alembic import op
@@ -10,19 +10,11 @@ revision = "0007"
 down_revision = "0006"
 
 _SIGNS = (
-    (0x2066, 0x2069),
-    (0x20BA, 0x20CF),
-    (0x23F4, 0x23FF),
-    (0x2700, 0x2700),
-    (0x2B4D, 0x2BFF),
-    (0x2E3C, 0x2E7F),
-    (0x1F000, 0x1F0FF),
-    (0x1F16C, 0x1F16F),
-    (0x1F19B, 0x1F1AD),
-    (0x1F260, 0x1F265),
-    (0x1F300, 0x1FBEF),
+    "2066-2069 20BA-20CF 23F4-23FF 2700-2700 2B4D-2BFF 2E3C-2E7F"
+    " 1F000-1F0FF 1F16C-1F16F 1F19B-1F1AD 1F260-1F265 1F300-1FBEF"
 )
-_SEPARATORS = "".join(chr(sign) for first, last in _SIGNS for sign in range(first, last + 1))
+_RANGES = [[int(end, 16) for end in signs.split("-")] for signs in _SIGNS.split()]
+_SEPARATORS = "".join(chr(sign) for first, last in _RANGES for sign in range(first, last + 1))
 _TOKENIZER = f"unicode61 remove_diacritics 2 separators '{_SEPARATORS}'"
 _TEXT = """(
     SELECT group_concat(value ->> '$.text.value', char(10))
@@ -38,7 +30,7 @@ _TRIGGERS = {
     "messages_update": f"AFTER UPDATE OF content ON messages BEGIN {_REMOVE} {_ADD} END",
     "messages_delete": f"AFTER DELETE ON messages BEGIN {_REMOVE} END",
 }
-# A database that was made before this revision has indexed its messages by sixteens.
+# A database from before this revision has indexed its messages in groups of sixteen.
 _INDEX_REST = f"""
     INSERT INTO message_text (rowid, text) SELECT seq, {_TEXT.format(row="messages")} FROM messages
     WHERE seq > (SELECT seq / 16 * 16 FROM sqlite_sequence WHERE name = 'messages')

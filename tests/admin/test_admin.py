@@ -44,9 +44,9 @@ def submit(client: FlaskClient, form_at: str, to: str, **fields: Any) -> TestRes
 
 def hidden(page: str) -> dict[str, str]:
     """Return the token of a page's first form."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert found, page
-    return {"csrf_token": found[1]}
+    match = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert match, page
+    return {"csrf_token": match[1]}
 
 
 def ids_of(client: FlaskClient, thread_id: str) -> list[str]:
@@ -117,8 +117,8 @@ def test_a_count_stops_at_a_thousand(
     app: Flask, client: FlaskClient, make_thread: MakeThread
 ) -> None:
     thread_id = make_thread("one")
-    copied = [c.name for c in models.Message.__table__.c if c.name not in ("seq", "id")]
-    columns = ", ".join(copied)
+    names = [c.name for c in models.Message.__table__.c if c.name not in ("seq", "id")]
+    columns = ", ".join(names)
     many = sa.text(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
         f" INSERT INTO messages (id, {columns}) SELECT 'msg_' || i, {columns} FROM messages, n"
@@ -133,7 +133,7 @@ def test_a_count_stops_at_a_thousand(
 def test_filters_in_the_url_find_what_the_api_finds(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    wanted = make_thread("the invoice of October", user="ada", **{"a]b=c/d": "x=&y"})
+    thread_id = make_thread("the invoice of October", user="ada", **{"a]b=c/d": "x=&y"})
     make_thread("the invoice of May", user="grace")
     for query in (
         "q=invoice&metadata[user]=ada",
@@ -141,8 +141,8 @@ def test_filters_in_the_url_find_what_the_api_finds(
         "q=October&since=2020-01-01&until=2999-12-31",
     ):
         page = client.get(f"/admin/?{query}").text
-        assert re.findall(r'name="id" value="(\w+)"', page) == [wanted], query
-        assert client.get(f"/admin/threads.json?{query}").json["first_id"] == wanted
+        assert re.findall(r'name="id" value="(\w+)"', page) == [thread_id], query
+        assert client.get(f"/admin/threads.json?{query}").json["first_id"] == thread_id
 
 
 def test_a_chip_leads_to_the_threads_that_share_its_pair(
@@ -152,8 +152,8 @@ def test_a_chip_leads_to_the_threads_that_share_its_pair(
     make_thread("other")
     for page in ("/admin/", f"/admin/threads/{thread_id}"):
         [link] = re.findall(r'<a class="chip" href="([^"]+)"', client.get(page).text)
-        found = client.get(link.replace("&amp;", "&")).text
-        assert re.findall(r'name="id" value="(\w+)"', found) == [thread_id]
+        filtered_page = client.get(link.replace("&amp;", "&")).text
+        assert re.findall(r'name="id" value="(\w+)"', filtered_page) == [thread_id]
 
 
 def test_a_chip_adds_to_the_filters_and_may_be_followed_twice(
@@ -162,24 +162,24 @@ def test_a_chip_adds_to_the_filters_and_may_be_followed_twice(
     thread_id = make_thread("hi", plan="pro", note="")
     make_thread("other", plan="pro")
     address = "/admin/?metadata%5Bplan%5D=pro"
-    for chip, shown in (("plan: pro", 2), ("note: ", 1), ("plan: pro", 1)):
+    for chip, count in (("plan: pro", 2), ("note: ", 1), ("plan: pro", 1)):
         [link, *_] = re.findall(
             rf'class="chip" href="([^"]+)" title="{chip}"', client.get(address).text
         )
         address = link.replace("&amp;", "&")
-        found = re.findall(r'name="id" value="(\w+)"', client.get(address).text)
-        assert (len(found), thread_id in found) == (shown, True)
+        ids = re.findall(r'name="id" value="(\w+)"', client.get(address).text)
+        assert (len(ids), thread_id in ids) == (count, True)
     assert address == "/admin/?metadata%5Bplan%5D=pro&metadata%5Bnote%5D="
 
 
 def test_the_raw_json_of_a_page_of_the_list_is_that_page(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    made = [make_thread("hi", plan="pro") for _ in range(3)]
-    page = client.get(f"/admin/?metadata[plan]=pro&after={made[1]}").text
+    ids = [make_thread("hi", plan="pro") for _ in range(3)]
+    page = client.get(f"/admin/?metadata[plan]=pro&after={ids[1]}").text
     twin = re.search(r'href="([^"]+)">Raw JSON', page)
     assert twin
-    assert client.get(twin[1].replace("&amp;", "&")).json["first_id"] == made[0]
+    assert client.get(twin[1].replace("&amp;", "&")).json["first_id"] == ids[0]
 
 
 def test_a_typed_pair_and_blanks_become_a_tidy_url(client: FlaskClient) -> None:
@@ -198,16 +198,16 @@ def test_a_typed_pair_and_blanks_become_a_tidy_url(client: FlaskClient) -> None:
         ("until=2026-13-01", "until-fault", "year-month-day"),
     ],
 )
-def test_a_bad_filter_is_told_beside_its_field_and_kept(
+def test_a_bad_filter_is_explained_beside_its_field_and_kept(
     client: FlaskClient, query: str, fault: str, sentence: str
 ) -> None:
     answer = client.get(f"/admin/?{query}")
     assert answer.status_code == 400
-    beside = re.search(rf'id="{fault}">([^<]+)', answer.text)
-    assert beside
-    assert sentence in beside[1]
-    typed = query.partition("=")[2].replace("%22", "&#34;")
-    assert f'value="{typed}"' in answer.text
+    sentence_of_field = re.search(rf'id="{fault}">([^<]+)', answer.text)
+    assert sentence_of_field
+    assert sentence in sentence_of_field[1]
+    value = query.partition("=")[2].replace("%22", "&#34;")
+    assert f'value="{value}"' in answer.text
 
 
 @pytest.mark.parametrize("query", ["endpoint=x&q=", "_external=1&q=", "colour=red", "limit=0"])
@@ -219,17 +219,17 @@ def test_an_unknown_argument_is_refused_not_a_failure(client: FlaskClient, query
 def test_newer_and_older_walk_every_thread_once(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    made = [make_thread(f"number {number}") for number in range(45)][::-1]
-    seen, address, back = [], "/admin/", ""
+    newest_first = [make_thread(f"number {number}") for number in range(45)][::-1]
+    ids, address, back = [], "/admin/", ""
     while address:
         page = client.get(address).text
-        seen += re.findall(r'name="id" value="(\w+)"', page)
+        ids += re.findall(r'name="id" value="(\w+)"', page)
         older = re.search(r'rel="next" href="([^"]+)"', page)
         newer = re.search(r'rel="prev" href="([^"]+)"', page)
         address, back = (f"/admin/{older[1]}" if older else ""), newer[1] if newer else ""
-    assert seen == made
+    assert ids == newest_first
     page = client.get(f"/admin/{back}").text
-    assert re.findall(r'name="id" value="(\w+)"', page) == made[20:40]
+    assert re.findall(r'name="id" value="(\w+)"', page) == newest_first[20:40]
 
 
 def test_a_transcript_has_fifty_messages_a_page_and_links_to_each(
@@ -249,8 +249,8 @@ def test_the_json_twin_has_the_same_page(client: FlaskClient, make_thread: MakeT
     thread_id = make_thread("one", "two", plan="pro")
     twin = client.get(f"/admin/threads/{thread_id}.json").json
     assert twin["thread"] == client.get(f"/v1/threads/{thread_id}").json
-    listed = client.get(f"/v1/threads/{thread_id}/messages?order=asc").json
-    assert twin["messages"] == listed
+    messages = client.get(f"/v1/threads/{thread_id}/messages?order=asc").json
+    assert twin["messages"] == messages
     assert client.get("/admin/threads.json").json == client.get("/v1/threads").json
 
 
@@ -399,8 +399,8 @@ def test_a_refused_thread_keeps_all_that_was_typed(client: FlaskClient) -> None:
         value=["kept value", "v" * 513, "1", "2"],
     )
     assert answer.status_code == 400
-    for typed in ("kept text", "k" * 65, "kept value", "v" * 513, '"assistant" selected'):
-        assert typed in answer.text
+    for text in ("kept text", "k" * 65, "kept value", "v" * 513, '"assistant" selected'):
+        assert text in answer.text
     assert "This key is given twice." in answer.text
     assert answer.text.count('class="fault" id="fault-') == 4
     assert client.get("/v1/threads").json["data"] == []
@@ -415,7 +415,7 @@ def test_a_refused_thread_keeps_all_that_was_typed(client: FlaskClient) -> None:
         ({"role": "user", "content": "\u20ac" * 256_001}, "256001"),
     ],
 )
-def test_a_refused_message_is_told_on_its_form(
+def test_a_refused_message_is_explained_on_its_form(
     client: FlaskClient, make_thread: MakeThread, fields: dict[str, str], sentence: str
 ) -> None:
     here = f"/admin/threads/{make_thread('hi')}"
@@ -430,12 +430,12 @@ def test_an_expired_form_comes_back_with_all_that_was_typed(
     client: FlaskClient, make_thread: MakeThread, form: str
 ) -> None:
     to = f"/admin/threads/{make_thread('hi')}{form}" if form else "/admin/threads"
-    typed = {"role": "assistant", "content": "typed text", "key": "plan", "value": "typed text"}
-    answer = client.post(to, data={"csrf_token": "expired", **typed})
+    fields = {"role": "assistant", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(to, data={"csrf_token": "expired", **fields})
     assert answer.status_code == 400
     assert ">\ntyped text</textarea>" in answer.text
     assert "to be sent again" in answer.text
-    assert client.post(to, data=typed | hidden(answer.text)).status_code == 303
+    assert client.post(to, data=fields | hidden(answer.text)).status_code == 303
 
 
 @pytest.mark.parametrize("form", ["metadata", "messages"])
@@ -445,8 +445,8 @@ def test_a_form_of_a_thread_deleted_meanwhile_keeps_what_was_typed(
     thread_id = make_thread("hi")
     token = hidden(client.get(f"/admin/threads/{thread_id}").text)
     client.delete(f"/v1/threads/{thread_id}")
-    typed = {"role": "user", "content": "typed text", "key": "plan", "value": "typed text"}
-    answer = client.post(f"/admin/threads/{thread_id}/{form}", data=typed | token)
+    fields = {"role": "user", "content": "typed text", "key": "plan", "value": "typed text"}
+    answer = client.post(f"/admin/threads/{thread_id}/{form}", data=fields | token)
     assert answer.status_code == 404
     assert "No thread found" in answer.text
     assert ">\ntyped text</textarea>" in answer.text
@@ -493,9 +493,9 @@ def test_seventeen_pairs_are_refused(client: FlaskClient, make_thread: MakeThrea
 def test_a_copy_is_a_thread_of_its_own(client: FlaskClient, make_thread: MakeThread) -> None:
     thread_id = make_thread("one", "two")
     answer = submit(client, f"/admin/threads/{thread_id}", f"/admin/threads/{thread_id}/copy")
-    copied = answer.location.rpartition("/")[2]
-    assert copied != thread_id
-    assert len(ids_of(client, copied)) == 2
+    copy_id = answer.location.rpartition("/")[2]
+    assert copy_id != thread_id
+    assert len(ids_of(client, copy_id)) == 2
 
 
 def test_a_deleted_message_leaves_the_reader_in_place(
@@ -506,24 +506,24 @@ def test_a_deleted_message_leaves_the_reader_in_place(
     form = f"/admin/threads/{thread_id}/messages/{ids[80]}/delete"
     assert "turn 80" in client.get(form).text
     answer = submit(client, form, form)
-    shown = shown_ids(client.get(answer.location).text)
-    assert ids[80] not in shown
-    assert {ids[79], ids[81]} <= set(shown)
+    ids_on_page = shown_ids(client.get(answer.location).text)
+    assert ids[80] not in ids_on_page
+    assert {ids[79], ids[81]} <= set(ids_on_page)
 
 
 def test_deleting_many_names_the_count_and_returns_to_the_filtered_list(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    gone = [make_thread(f"number {number}", user="ada") for number in range(3)]
-    kept = make_thread("kept", user="ada")
-    query = "q=number&metadata%5Buser%5D=ada&" + "&".join(f"id={id_}" for id_ in gone)
+    selection = [make_thread(f"number {number}", user="ada") for number in range(3)]
+    other = make_thread("kept", user="ada")
+    query = "q=number&metadata%5Buser%5D=ada&" + "&".join(f"id={id_}" for id_ in selection)
     form = f"/admin/threads/delete?{query}"
     assert "Delete 3 threads?" in client.get(form).text
-    assert client.get(f"/v1/threads/{gone[0]}").status_code == 200
+    assert client.get(f"/v1/threads/{selection[0]}").status_code == 200
     answer = submit(client, form, form)
     assert answer.location == "/admin/?q=number&metadata%5Buser%5D=ada"
     assert "Deleted 3 threads." in client.get(answer.location).text
-    assert [row["id"] for row in client.get("/v1/threads").json["data"]] == [kept]
+    assert [row["id"] for row in client.get("/v1/threads").json["data"]] == [other]
 
 
 def test_deleting_one_thread_asks_once(client: FlaskClient, make_thread: MakeThread) -> None:
@@ -546,16 +546,16 @@ def test_deleting_what_cannot_be_an_id_is_refused_before_the_database(client: Fl
         assert submit(client, "/admin/threads/new", several).location == "/admin/"
 
 
-def test_whoever_keeps_a_thread_is_back_where_they_came_from(
+def test_a_deletion_that_is_cancelled_leads_back_to_the_page_before(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    made = [make_thread(f"number {number}") for number in range(2)]
-    page = client.get(f"/admin/threads/{made[0]}/delete").text
-    assert f'href="/admin/threads/{made[0]}"' in page
-    listed = client.get(f"/admin/?after={made[1]}").text
-    assert f'name="after" value="{made[1]}"' in listed
-    page = client.get(f"/admin/threads/delete?after={made[1]}&id={made[0]}").text
-    assert f'href="/admin/?after={made[1]}"' in page
+    ids = [make_thread(f"number {number}") for number in range(2)]
+    page = client.get(f"/admin/threads/{ids[0]}/delete").text
+    assert f'href="/admin/threads/{ids[0]}"' in page
+    second_page = client.get(f"/admin/?after={ids[1]}").text
+    assert f'name="after" value="{ids[1]}"' in second_page
+    page = client.get(f"/admin/threads/delete?after={ids[1]}&id={ids[0]}").text
+    assert f'href="/admin/?after={ids[1]}"' in page
 
 
 def test_a_filter_keeps_its_line_break_through_a_form(
@@ -608,10 +608,10 @@ def test_exports_are_files_in_three_forms(client: FlaskClient, make_thread: Make
 def test_an_export_has_all_threads_whichever_page_it_was_asked_from(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
-    made = [make_thread(f"number {number}") for number in range(103)]
-    for cursor in (f"before={made[-1]}", f"after={made[50]}"):
+    ids = [make_thread(f"number {number}") for number in range(103)]
+    for cursor in (f"before={ids[-1]}", f"after={ids[50]}"):
         lines = client.get(f"/admin/threads/export?as=jsonl&{cursor}").text.splitlines()
-        assert [json.loads(line)["thread"]["id"] for line in lines] == made
+        assert [json.loads(line)["thread"]["id"] for line in lines] == ids
 
 
 def test_a_refused_export_is_a_page_not_half_a_file(client: FlaskClient) -> None:
@@ -657,9 +657,9 @@ def test_a_foreign_page_cannot_post(client: FlaskClient) -> None:
 
 def test_a_link_from_another_site_is_asked_again_from_here(client: FlaskClient) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    asked = "/admin/threads/x%0Ay?q=a%20b&x=%C3%B6"
-    answer = client.get(asked, headers=foreign)
-    assert (answer.status_code, answer.headers["Refresh"]) == (200, f"0; url={asked}")
+    address = "/admin/threads/x%0Ay?q=a%20b&x=%C3%B6"
+    answer = client.get(address, headers=foreign)
+    assert (answer.status_code, answer.headers["Refresh"]) == (200, f"0; url={address}")
     assert "Set-Cookie" not in answer.headers
     permalink = client.get("/admin/threads/x?at=msg_1", headers=foreign).headers["Refresh"]
     assert permalink == "0; url=/admin/threads/x?at=msg_1&#msg_1"

@@ -124,7 +124,7 @@ def make(server: Server, *texts: str, **metadata: str) -> str:
 
 
 def call(server: Server, method: str, path: str, body: Any = None) -> Any:
-    """Call the API: without the SDK, whose client takes longer to make than all else here."""
+    """Call the API without the SDK: its client takes long to make."""
     headers = {"Content-Type": "application/json"}
     data = json.dumps(body).encode() if body else None
     request = Request(f"{server.base_url}/threads{path}", data, headers, method=method)
@@ -194,7 +194,9 @@ def test_a_person_finds_a_thread_by_word_pair_and_chip(
 
 
 @with_and_without_script
-def test_a_bad_filter_is_told_beside_its_field(site: Server, visit: Visit, script: bool) -> None:
+def test_a_bad_filter_is_explained_beside_its_field(
+    site: Server, visit: Visit, script: bool
+) -> None:
     make(site, "Something to look through")
     page = visit(site, "/admin/", script)
     page.get_by_label("Metadata").fill("no pair")
@@ -271,7 +273,7 @@ def test_back_ticks_no_thread_that_a_person_did_not(
 
 
 @with_and_without_script
-def test_wrong_metadata_is_told_and_kept_then_saved(
+def test_wrong_metadata_is_explained_and_kept_then_saved(
     site: Server, visit: Visit, script: bool
 ) -> None:
     page = visit(site, f"/admin/threads/{make(site, 'hi', old='1')}", script)
@@ -473,8 +475,8 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     for scheme, options in (("light", {}), ("dark", DARK_MATTERS_FOR)):
         page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page, options=options | {"resultTypes": ["violations"]})
-        assert found.violations_count == 0, found.generate_report()
+        report = Axe().run(page, options=options | {"resultTypes": ["violations"]})
+        assert report.violations_count == 0, report.generate_report()
     for viewport in (PHONE, DESK):
         page.set_viewport_size(viewport)
         width = page.evaluate("document.documentElement.scrollWidth")
@@ -502,18 +504,18 @@ def find_nothing(page: Page) -> None:
     """Let axe look at a page in both colour schemes."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
+        report = Axe().run(page)
+        assert report.violations_count == 0, report.generate_report()
 
 
 def test_nothing_stored_or_asked_runs_or_loads(site: Server, visit: Visit) -> None:
     tag = "xss"
-    held = exported(f"thread_{tag}", XSS, {text[:64]: text for text in XSS})
+    hostile_thread = exported(f"thread_{tag}", XSS, {text[:64]: text for text in XSS})
     titles = [
         exported(f"thread_{tag}-{number}", [text], {"of": tag, text[:64]: "<b>"})
         for number, text in enumerate(XSS)
     ]
-    bring(site, held, *titles)
+    bring(site, hostile_thread, *titles)
     page = visit(site, f"/admin/?metadata%5Bof%5D={tag}")
     expect(page.locator("tbody tr")).to_have_count(len(XSS))
     ids = "&".join(f"id={line['thread']['id']}" for line in titles)
@@ -547,11 +549,11 @@ def test_headings_are_in_order_without_styles(site: Server, visit: Visit, crowde
     page.route("**/*.css", lambda route: route.abort())
     for address in addresses(crowded).values():
         page.goto(address)
-        found = page.locator(":is(h1, h2, h3, h4, h5, h6)").evaluate_all(
+        levels = page.locator(":is(h1, h2, h3, h4, h5, h6)").evaluate_all(
             "all => all.map(one => Number(one.tagName[1]))"
         )
-        assert found[0] == 1
-        assert all(below - above <= 1 for above, below in pairwise(found)), (address, found)
+        assert levels[0] == 1
+        assert all(below - above <= 1 for above, below in pairwise(levels)), (address, levels)
 
 
 @pytest.mark.parametrize("entry", ["/admin/threads/new", "/admin/"])
@@ -642,11 +644,12 @@ def test_axe_finds_nothing_at_the_sign_in_and_in_its_header(
 
 def test_too_many_wrong_keys_make_a_person_wait(keyed: tuple[Server, str], visit: Visit) -> None:
     page = visit(keyed[0], "/admin/threads/new")
-    told = []
-    while 429 not in told and len(told) < FREE_TRIES + 3:  # the first wait is over in two seconds
+    statuses = []
+    # The first wait is over in two seconds.
+    while 429 not in statuses and len(statuses) < FREE_TRIES + 3:
         with page.expect_response("**/admin/sign-in") as answer:
             try_key(page, "tsk_wrong")
-        told.append(answer.value.status)
+        statuses.append(answer.value.status)
         page.wait_for_load_state()
-    assert told[:FREE_TRIES] == [401] * FREE_TRIES
+    assert statuses[:FREE_TRIES] == [401] * FREE_TRIES
     expect(page.get_by_role("alert")).to_contain_text("Too many wrong keys. Try again in")

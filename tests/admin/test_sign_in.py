@@ -30,13 +30,13 @@ def make_key(app: Flask, project: str) -> str:
 
 def token_of(client: FlaskClient, address: str = "/admin/sign-in") -> str:
     page = client.get(address, follow_redirects=True).get_data(as_text=True)
-    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert found, page
-    return found[1]
+    match = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert match, page
+    return match[1]
 
 
-def sign_in(client: FlaskClient, secret: str, wanted: str = "", **options: Any) -> Any:
-    form = {"key": secret, "csrf_token": token_of(client), "next": wanted}
+def sign_in(client: FlaskClient, secret: str, target: str = "", **options: Any) -> Any:
+    form = {"key": secret, "csrf_token": token_of(client), "next": target}
     return client.post("/admin/sign-in", data=form, **options)
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_page_answers_as_it_does_without_keys(
     assert client.get(path).status_code == status
 
 
-def test_a_form_from_before_the_sign_in_is_told_that_first(
+def test_a_form_from_before_the_sign_in_says_first_that_it_is_signed_out(
     client: FlaskClient, secret: str
 ) -> None:
     sign_in(client, secret)
@@ -139,23 +139,23 @@ def test_the_cookie_is_secure_behind_https(client: FlaskClient, secret: str) -> 
     assert "Secure" in answer.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("wanted", ["/admin/?q=a%20b&metadata%5Bx%5D=", "/admin/threads/new"])
+@pytest.mark.parametrize("target", ["/admin/?q=a%20b&metadata%5Bx%5D=", "/admin/threads/new"])
 def test_a_sign_in_leads_to_the_page_that_asked_for_it(
-    client: FlaskClient, secret: str, wanted: str
+    client: FlaskClient, secret: str, target: str
 ) -> None:
-    page = client.get(wanted, follow_redirects=True).text
-    found = re.search(r'name="next" value="([^"]+)"', page)
-    assert found
-    answer = sign_in(client, secret, found[1].replace("&amp;", "&"))
-    assert (answer.status_code, answer.location) == (303, wanted)
+    page = client.get(target, follow_redirects=True).text
+    match = re.search(r'name="next" value="([^"]+)"', page)
+    assert match
+    answer = sign_in(client, secret, match[1].replace("&amp;", "&"))
+    assert (answer.status_code, answer.location) == (303, target)
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "target",
     ["//x.test", "https://x.test/admin/", "/admin/..//x.test", "/admin/\\x", "/v1", "/admin/\n"],
 )
-def test_a_sign_in_leads_nowhere_else(client: FlaskClient, secret: str, wanted: str) -> None:
-    assert sign_in(client, secret, wanted).location == "/admin/"
+def test_a_sign_in_leads_nowhere_else(client: FlaskClient, secret: str, target: str) -> None:
+    assert sign_in(client, secret, target).location == "/admin/"
 
 
 def test_a_sign_in_ends_after_twelve_hours_however_much_it_is_used(
@@ -272,8 +272,8 @@ def test_a_page_about_a_foreign_thread_is_that_of_a_missing_one(
     headers = {"Authorization": f"Bearer {make_key(app, 'theirs')}"}
     body = {"messages": [{"role": "user", "content": "Their secret plan"}]}
     theirs = client.post("/v1/threads", json=body, headers=headers).json["id"]
-    listed = client.get(f"/v1/threads/{theirs}/messages", headers=headers)
-    message = listed.json["data"][0]["id"]
+    before = client.get(f"/v1/threads/{theirs}/messages", headers=headers)
+    message = before.json["data"][0]["id"]
     sign_in(client, secret)
     token = token_of(client, "/admin/threads/new")
     form = {"csrf_token": token, "role": "user", "content": "intruder", "key": "k", "value": "v"}
@@ -287,8 +287,8 @@ def test_a_page_about_a_foreign_thread_is_that_of_a_missing_one(
     foreign = ask(theirs, message)
     assert foreign == ask(NO_THREAD, NO_MESSAGE)
     assert "Their secret plan" not in foreign[1]
-    kept = client.get(f"/v1/threads/{theirs}/messages", headers=headers).json
-    assert kept == listed.json
+    after = client.get(f"/v1/threads/{theirs}/messages", headers=headers).json
+    assert after == before.json
 
 
 @pytest.mark.parametrize(

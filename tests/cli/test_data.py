@@ -145,8 +145,8 @@ def test_export_import_export_gives_the_same_bytes(
     run: Run, client: FlaskClient, tmp_path: Path
 ) -> None:
     """Also with more threads than a page, and more messages than are read at once."""
-    given = write(tmp_path / "given", RICH, *(line(n) for n in range(2, 120)), line(200, 600))
-    assert run("import", given).exit_code == 0
+    path = write(tmp_path / "given", RICH, *(line(n) for n in range(2, 120)), line(200, 600))
+    assert run("import", path).exit_code == 0
     thread = client.post("/v1/threads", json={"messages": [{"role": "user", "content": "é"}]}).json
     first = run("export").stdout_bytes
     assert first.count(b"\n") == 121
@@ -161,8 +161,8 @@ def test_export_import_export_gives_the_same_bytes(
 def test_line_is_the_thread_and_its_messages_as_the_api_has_them(
     run: Run, client: FlaskClient
 ) -> None:
-    given = [{"role": "user", "content": text} for text in ("first", "second")]
-    thread = client.post("/v1/threads", json={"messages": given, "metadata": {"a": "1"}}).json
+    bodies = [{"role": "user", "content": text} for text in ("first", "second")]
+    thread = client.post("/v1/threads", json={"messages": bodies, "metadata": {"a": "1"}}).json
     messages = client.get(f"/v1/threads/{thread['id']}/messages?order=asc").json["data"]
     exported = json.loads(run("export").stdout)
     assert list(exported) == ["thread", "messages"]
@@ -171,9 +171,12 @@ def test_line_is_the_thread_and_its_messages_as_the_api_has_them(
 
 def test_every_kind_of_content_survives(run: Run, client: FlaskClient, tmp_path: Path) -> None:
     run("import", write(tmp_path / "rich", RICH))
-    assert json.loads(run("export").stdout) == RICH
+    exported = json.loads(run("export").stdout)
     data = client.get("/v1/threads/thread_1/messages?order=asc").json["data"]
-    assert data == RICH["messages"]
+    assert exported == {"thread": client.get("/v1/threads/thread_1").json, "messages": data}
+    assert exported["thread"].items() >= RICH["thread"].items()
+    pairs = zip(data, RICH["messages"], strict=True)
+    assert all(stored.items() >= message.items() for stored, message in pairs)
 
 
 def test_imported_threads_list_at_their_place_in_time(
@@ -188,12 +191,12 @@ def test_imported_threads_list_at_their_place_in_time(
 
 def test_fixture_file_makes_the_documented_thread(run: Run, client: FlaskClient) -> None:
     """Its messages have the hosted API's shape, without `status` and its like."""
-    given = json.loads(FIXTURE.read_text("utf-8"))
-    assert "status" not in given["messages"][0]
+    fixture = json.loads(FIXTURE.read_text("utf-8"))
+    assert "status" not in fixture["messages"][0]
     assert run("import", FIXTURE).exit_code == 0
-    assert client.get("/v1/threads/thread_abc123").json == given["thread"]
+    assert client.get("/v1/threads/thread_abc123").json == fixture["thread"]
     data = client.get("/v1/threads/thread_abc123/messages?order=asc").json["data"]
-    assert all(a.items() >= b.items() for a, b in zip(data, given["messages"], strict=True))
+    assert all(a.items() >= b.items() for a, b in zip(data, fixture["messages"], strict=True))
     assert [(m["status"], m["completed_at"] - m["created_at"]) for m in data] == [
         ("completed", 0),
         ("completed", 0),
@@ -203,11 +206,11 @@ def test_fixture_file_makes_the_documented_thread(run: Run, client: FlaskClient)
 def test_only_a_complete_message_is_given_a_time_of_completion(
     run: Run, client: FlaskClient, tmp_path: Path
 ) -> None:
-    given = line(1, 0)
+    thread = line(1, 0)
     for status in ("completed", "incomplete", "in_progress"):
-        given["messages"].append(message(f"msg_{status}", "thread_1", status=status))
-        del given["messages"][-1]["completed_at"]
-    assert run("import", write(tmp_path / "given", given)).exit_code == 0
+        thread["messages"].append(message(f"msg_{status}", "thread_1", status=status))
+        del thread["messages"][-1]["completed_at"]
+    assert run("import", write(tmp_path / "given", thread)).exit_code == 0
     data = client.get("/v1/threads/thread_1/messages?order=asc").json["data"]
     assert [item["completed_at"] for item in data] == [JANUARY_2024, None, None]
 
@@ -264,10 +267,10 @@ def test_bad_line_is_named_and_loses_nothing_else(
     path.write_bytes("\n".join(texts).encode("utf-8", "surrogatepass"))
     result = run("import", path)
     assert result.exit_code == 1
-    told = result.stderr.splitlines()
+    sentences = result.stderr.splitlines()
     expected = f"{path}:2: {reason or 'Invalid body: encountered a unicode decode error'}"
-    assert told[0].startswith(expected)
-    assert told[-1] == "imported 2, replaced 0, skipped 0, refused 1"
+    assert sentences[0].startswith(expected)
+    assert sentences[-1] == "imported 2, replaced 0, skipped 0, refused 1"
     assert listed(client) == ["thread_3", "thread_1"]
 
 
@@ -323,21 +326,21 @@ def test_killed_import_can_be_run_again(
 ) -> None:
     path = write(tmp_path / "lines", *(line(number, 50) for number in range(60)))
     half = path.read_bytes()[: path.stat().st_size // 2]
-    killed = subprocess.Popen(
+    process = subprocess.Popen(
         command_line("import", "-"),
         cwd=ROOT,
         env=environment(database_url),
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert killed.stdin is not None
-    killed.stdin.write(half)
-    killed.stdin.flush()
+    assert process.stdin is not None
+    process.stdin.write(half)
+    process.stdin.flush()
     while not listed(client):
-        assert killed.poll() is None
-    killed.kill()
-    killed.wait()
-    killed.stdin.close()
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    process.stdin.close()
     stored = [json.loads(text) for text in run("export").stdout.splitlines()]
     assert 0 < len(stored) < 60
     assert {len(thread["messages"]) for thread in stored} == {50}
@@ -441,7 +444,7 @@ def test_export_writes_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
     result = run("export", "--output", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert json.loads((tmp_path / "out").read_text()) == line(1)
+    assert json.loads((tmp_path / "out").read_text())["thread"] == line(1)["thread"]
 
 
 def test_export_of_nothing_is_an_empty_file(run: Run, tmp_path: Path) -> None:
@@ -465,23 +468,23 @@ def test_failed_export_leaves_the_old_file_and_no_other(
     folder.mkdir()
     (folder / "threads.jsonl").write_text("old")
     export = command_line("export", "--output", folder / "threads.jsonl")
-    failed = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", 'ulimit -f 300; exec "$@"', "bash", *export],
         cwd=ROOT,
         env=environment(database_url),
         capture_output=True,
         text=True,
     )
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].endswith("File too large")
-    assert "Traceback" not in failed.stderr
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].endswith("File too large")
+    assert "Traceback" not in process.stderr
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [
         ("threads.jsonl", "old")
     ]
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "reason"),
     [
         ("export > /dev/full", "No space left on device"),
         ("export --output /dev/full", "No space left on device"),
@@ -492,13 +495,13 @@ def test_failed_export_leaves_the_old_file_and_no_other(
     ],
 )
 def test_a_command_that_fails_says_why_in_one_line(
-    client: FlaskClient, database_url: str, command: str, told: str
+    client: FlaskClient, database_url: str, command: str, reason: str
 ) -> None:
     client.post("/v1/threads")
-    failed = in_a_shell(command, database_url)
-    assert failed.returncode == 1
-    assert told in failed.stderr.splitlines()[-1]
-    assert "Traceback" not in failed.stderr
+    process = in_a_shell(command, database_url)
+    assert process.returncode == 1
+    assert reason in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr
 
 
 def test_a_key_that_nobody_saw_is_revoked(database_url: str) -> None:
@@ -557,10 +560,10 @@ def test_progress_on_a_terminal_is_a_bar(client: FlaskClient, database_url: str,
         stderr=other_end,
     ) as process:
         os.close(other_end)
-        shown = b"".join(_read_terminal(terminal))
+        output = b"".join(_read_terminal(terminal))
     os.close(terminal)
     assert process.returncode == 0
-    assert b"[####################################]  100%" in shown
+    assert b"[####################################]  100%" in output
 
 
 def _read_terminal(terminal: int) -> Iterator[bytes]:
@@ -583,7 +586,7 @@ def aged(run: Run, client: FlaskClient, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kept"),
+    ("arguments", "survivors"),
     [
         (["--older-than", "30d"], ["new", "talked"]),
         (["--older-than", "720h"], ["new", "talked"]),
@@ -599,21 +602,23 @@ def aged(run: Run, client: FlaskClient, tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_prune_deletes_threads_without_activity(
-    run: Run, client: FlaskClient, aged: dict[str, str], arguments: list[str], kept: list[str]
+    run: Run, client: FlaskClient, aged: dict[str, str], arguments: list[str], survivors: list[str]
 ) -> None:
-    remaining = [aged[name] for name in kept]
+    remaining = [aged[name] for name in survivors]
     dry = run("prune", "--dry-run", *arguments)
-    assert dry.stdout == f"{4 - len(kept)} threads would be deleted.\n"
+    assert dry.stdout == f"{4 - len(survivors)} threads would be deleted.\n"
     assert len(listed(client)) == 4
     result = run("prune", *arguments)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr.startswith(f"Deleted {4 - len(kept)}")
+    assert result.stderr.startswith(f"Deleted {4 - len(survivors)}")
     assert listed(client) == remaining
 
 
-def test_prune_finishes_what_a_killed_process_left(run: Run, left: Callable[[], int]) -> None:
+def test_prune_finishes_what_a_killed_process_left(
+    run: Run, threads_left: Callable[[], int]
+) -> None:
     run("prune", "--older-than", "30d")
-    assert left() == 0
+    assert threads_left() == 0
 
 
 def test_cursor_of_a_pruned_thread_keeps_its_place(

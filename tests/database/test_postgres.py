@@ -130,12 +130,12 @@ def messages_of(app: Flask, thread_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI]) -> None:
-    """A reader follows the end of a thread while fifteen clients append, and some appends take
-    their place early and commit late: each message comes once. Seen to fail: without
-    `with_for_update` in `messages._APPEND` the late ones are passed.
+    """A reader follows the end of a thread while fifteen clients append.
+
+    Some appends take their place early and commit late. Each message comes once.
     """
     thread_id = sdks[0].beta.threads.create().id
-    seen: list[str] = []
+    texts: list[str] = []
     pages: list[int] = []
 
     def wait_for_two_pages() -> None:
@@ -157,7 +157,7 @@ def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI])
             ended = done.is_set()
             page = sdks[0].beta.threads.messages.list(thread_id, order="asc", limit=7, **last)
             pages.append(len(page.data))
-            seen.extend(message.content[0].text.value for message in page.data)
+            texts.extend(message.content[0].text.value for message in page.data)
             if page.data:
                 last = {"after": page.data[-1].id}
             elif ended:
@@ -173,8 +173,8 @@ def test_a_forward_reader_never_passes_a_message(app: Flask, sdks: list[OpenAI])
         finally:
             done.set()
         reader.result()
-    assert len(seen) == len(set(seen)) == 20 * (CLIENTS - 1) + LATE
-    assert seen == page_forward(sdks[1], thread_id)
+    assert len(texts) == len(set(texts)) == 20 * (CLIENTS - 1) + LATE
+    assert texts == page_forward(sdks[1], thread_id)
 
 
 def test_rows_that_were_there_are_paged_once_while_others_come_and_go(sdks: list[OpenAI]) -> None:
@@ -185,8 +185,8 @@ def test_rows_that_were_there_are_paged_once_while_others_come_and_go(sdks: list
 
     def churn(sdk: OpenAI) -> None:
         while not stop.is_set():
-            made = sdk.beta.threads.messages.create(thread_id, role="user", content="passing")
-            sdk.beta.threads.messages.delete(made.id, thread_id=thread_id)
+            message = sdk.beta.threads.messages.create(thread_id, role="user", content="passing")
+            sdk.beta.threads.messages.delete(message.id, thread_id=thread_id)
 
     with ThreadPoolExecutor(4) as pool:
         churning = [pool.submit(churn, sdk) for sdk in sdks[:4]]
@@ -208,13 +208,13 @@ def test_one_idempotency_key_on_two_servers_makes_one_thread(sdks: list[OpenAI])
         return sdk.beta.threads.create(metadata={"a": "1"}, extra_headers=headers).id
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        made = [*pool.map(create, sdks), *pool.map(create, sdks)]
-    assert len(set(made)) == 1
+        answers = [*pool.map(create, sdks), *pool.map(create, sdks)]
+    assert len(set(answers)) == 1
     with pytest.raises(APIStatusError) as caught:
         sdks[0].beta.threads.create(extra_headers={"Idempotency-Key": "once"})
     assert caught.value.status_code == 422
-    listed = sdks[1].get("/threads", cast_to=dict[str, Any])
-    assert [thread["id"] for thread in listed["data"]] == made[:1]
+    page = sdks[1].get("/threads", cast_to=dict[str, Any])
+    assert [thread["id"] for thread in page["data"]] == answers[:1]
 
 
 def test_servers_that_start_at_once_make_one_schema(
@@ -345,7 +345,7 @@ def test_text_of_more_words_than_an_index_entry_holds_is_stored(app: Flask) -> N
     parts = [{"type": "text", "text": text} for text in words]
     body = {"messages": [{"role": "user", "content": parts}]}
     thread = client.post("/threads", json=body).json["id"]
-    assert [found["id"] for found in client.get("/threads?q=0x7").json["data"]] == [thread]
+    assert [each["id"] for each in client.get("/threads?q=0x7").json["data"]] == [thread]
 
 
 def test_the_mock_controls_load_a_seed(url: str) -> None:
@@ -400,10 +400,10 @@ def test_a_server_that_does_not_answer_is_one_line_without_the_password(tmp_path
 
 def test_parameters_of_the_url_are_kept_beside_our_own(cluster: clusters.Cluster) -> None:
     url = cluster.new()
-    given = f"{url}?options=-csearch_path%3Dapp&connect_timeout=9"
+    full_url = f"{url}?options=-csearch_path%3Dapp&connect_timeout=9"
     show = "SELECT current_setting('search_path') || ' ' || current_setting('jit')"
-    assert postgres.look_up(given, show) == "app off"
-    assert postgres.options(given, 1)["connect_args"]["connect_timeout"] == "9"
+    assert postgres.look_up(full_url, show) == "app off"
+    assert postgres.options(full_url, 1)["connect_args"]["connect_timeout"] == "9"
     cluster.give_back(url)
 
 
@@ -437,8 +437,8 @@ def test_restarts_under_load_lose_no_acknowledged_write(tmp_path: Path) -> None:
         with serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server:
             stored, waits = load_and_restart(durable, server)
             with server.sdk() as sdk:
-                found = {key for thread in all_threads(sdk) for key in thread["metadata"]}
-    assert not stored - found
+                marks = {key for thread in all_threads(sdk) for key in thread["metadata"]}
+    assert not stored - marks
     assert max(waits) < BACK_SECONDS
 
 
@@ -446,7 +446,7 @@ def load_and_restart(durable: clusters.Cluster, server: Server) -> tuple[set[str
     """Create threads with four clients; return the marks of those acknowledged, and how long
     after each restart of the database the first one came."""
     stored: list[tuple[float, str]] = []
-    refused: list[APIStatusError] = []
+    refusals: list[APIStatusError] = []
     stop = threading.Event()
 
     def create(number: int) -> None:
@@ -458,7 +458,7 @@ def load_and_restart(durable: clusters.Cluster, server: Server) -> tuple[set[str
                     sdk.beta.threads.create(metadata={f"{number}-{turn}": "x"})
                     stored.append((time.monotonic(), f"{number}-{turn}"))
                 except APIStatusError as error:
-                    refused.append(error)
+                    refusals.append(error)
                     stop.wait(0.05)
 
     with ThreadPoolExecutor(4) as pool:
@@ -467,15 +467,15 @@ def load_and_restart(durable: clusters.Cluster, server: Server) -> tuple[set[str
         stop.set()
         for client in clients:
             client.result()
-    assert {error.status_code for error in refused} <= {500, 503}, refused
-    for headers in (error.response.headers for error in refused):
+    assert {error.status_code for error in refusals} <= {500, 503}, refusals
+    for headers in (error.response.headers for error in refusals):
         assert ("retry-after" in headers) != (headers.get("x-should-retry") == "false")
     return {mark for _, mark in stored}, waits
 
 
 def one_restart(durable: clusters.Cluster, stored: list[tuple[float, str]], number: int) -> float:
-    written = len(stored)
-    assert until(lambda: len(stored) > written + WRITES_BETWEEN)
+    count = len(stored)
+    assert until(lambda: len(stored) > count + WRITES_BETWEEN)
     durable.stop("immediate" if number % 2 else "fast")
     durable.start()
     back = time.monotonic()
@@ -488,11 +488,11 @@ def all_threads(sdk: OpenAI) -> Iterator[dict[str, Any]]:
     while True:
         options: Any = {"params": {"limit": 100, "order": "asc", **after}}
         page: Callable[..., Any] = sdk.get
-        found = page("/threads", cast_to=dict[str, Any], options=options)
-        yield from found["data"]
-        if not found["has_more"]:
+        answer = page("/threads", cast_to=dict[str, Any], options=options)
+        yield from answer["data"]
+        if not answer["has_more"]:
             return
-        after = {"after": found["last_id"]}
+        after = {"after": answer["last_id"]}
 
 
 def test_a_dump_restores_with_its_search(
@@ -533,7 +533,6 @@ def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -
 
 
 def test_an_export_that_loses_its_database_ends_and_leaves_no_thread_out() -> None:
-    """Seen to fail: whatever refused a thread was taken for its deletion."""
     with clusters.cluster() as mortal:
         app = create_app(postgres_settings(mortal.template()))
         with app.app_context():
@@ -552,12 +551,11 @@ def test_an_export_that_loses_its_database_ends_and_leaves_no_thread_out() -> No
 
 
 def test_a_worker_that_starts_without_its_database_serves_when_that_is_back(tmp_path: Path) -> None:
-    """Seen to fail: with status 4 for a server that does not answer (gunicorn ends)."""
     with (
         clusters.cluster() as mortal,
         serving(tmp_path / "log", DATABASE_URL=mortal.template()) as server,
     ):
-        made = json.loads(server.call("POST", "/v1/threads", {}).body)
+        thread = json.loads(server.call("POST", "/v1/threads", {}).body)
         [worker] = server.workers()
         mortal.stop()
         os.kill(worker, signal.SIGKILL)
@@ -565,17 +563,16 @@ def test_a_worker_that_starts_without_its_database_serves_when_that_is_back(tmp_
         answers = [server.call("GET", path).status for path in ("/healthz", "/v1/threads")]
         assert answers == [200, 503]
         mortal.start()
-        assert server.call("GET", f"/v1/threads/{made['id']}").status == 200
+        assert server.call("GET", f"/v1/threads/{thread['id']}").status == 200
         assert server.process.poll() is None
-    [said] = [line for line in server.log.read_text().splitlines() if "cannot be read" in line]
-    assert '"level":"error"' in said
+    [log_line] = [line for line in server.log.read_text().splitlines() if "cannot be read" in line]
+    assert '"level":"error"' in log_line
 
 
 @pytest.mark.parametrize("words", [["doctor"], ["backup", "copy.db"]], ids=" ".join)
 def test_a_command_that_is_for_the_file_is_refused_with_one_line(
     url: str, tmp_path: Path, words: list[str]
 ) -> None:
-    """Seen to fail: without the look at the URL in `operating.doctor` it finds fault with files."""
     command = [sys.executable, "-m", "flask", "--app", str(ROOT / "cli.py"), *words]
     done = subprocess.run(
         command,

@@ -40,8 +40,8 @@ SUFFIXES = ("", "-wal", "-shm", "-queue")
 
 
 @contextmanager
-def held(script: str, url: str) -> Iterator[Callable[[], None]]:
-    """Let another process hold a lock on the database; yield what makes it let go."""
+def hold_lock(script: str, url: str) -> Iterator[Callable[[], None]]:
+    """Let another process hold a lock on the database; yield a function that releases it."""
     with subprocess.Popen(
         [sys.executable, "-c", script + UNTIL_TOLD, file_of(url)],
         stdin=subprocess.PIPE,
@@ -102,7 +102,7 @@ def test_only_the_owner_can_read_the_files(serve: Callable[..., Any], tmp_path: 
 def test_a_write_that_gets_no_turn_is_refused_as_busy(
     client: FlaskClient, database_url: str, script: str
 ) -> None:
-    with held(script, database_url):
+    with hold_lock(script, database_url):
         answer = client.post("/threads")
     assert answer.status_code == 503
     assert answer.json["error"]["code"] == "database_busy"
@@ -113,9 +113,9 @@ def test_a_write_that_gets_no_turn_is_refused_as_busy(
 def test_a_waiting_write_goes_on_when_the_other_process_lets_go(
     client: FlaskClient, database_url: str, script: str
 ) -> None:
-    with held(script, database_url) as let_go, ThreadPoolExecutor() as pool:
+    with hold_lock(script, database_url) as release, ThreadPoolExecutor() as pool:
         waiting = pool.submit(client.post, "/threads")
-        let_go()
+        release()
         assert waiting.result().status_code == 200
 
 
@@ -124,14 +124,14 @@ def test_reads_go_on_while_another_process_writes(
     client: FlaskClient, database_url: str, script: str
 ) -> None:
     thread = client.post("/threads").json
-    with held(script, database_url):
+    with hold_lock(script, database_url):
         assert client.get(f"/threads/{thread['id']}").json == thread
 
 
 def test_an_abandoned_wait_gives_the_lock_back(client: FlaskClient, database_url: str) -> None:
-    with held(HOLD_QUEUE, database_url) as let_go:
+    with hold_lock(HOLD_QUEUE, database_url) as release:
         assert client.post("/threads").status_code == 503
-        let_go()
+        release()
         assert until(lambda: queue_is_free(database_url))
     assert client.post("/threads").status_code == 200
 
@@ -149,7 +149,7 @@ def test_of_many_waiting_writes_each_is_refused_within_six_seconds(
         serve(WORKERS=2, WORKER_THREADS=8, DATABASE_URL=database_url) as server,
         server.sdk(timeout=6) as sdk,
         ThreadPoolExecutor(8) as pool,
-        held(script, database_url),
+        hold_lock(script, database_url),
     ):
         assert set(pool.map(refused, [sdk] * 16)) == {"database_busy"}
 
@@ -199,10 +199,7 @@ def test_no_python_code_opens_the_database_file(database_url: str, opened: set[s
 def test_a_disk_that_cannot_be_read_is_answered_503_and_may_be_tried_again(
     client: FlaskClient, database_url: str
 ) -> None:
-    """A folder in place of the file, as the process has it open, stands for a broken disk.
-
-    Seen to fail: without the line for SQLITE_IOERR in `sqlite.KINDS` the answer is 500.
-    """
+    """A folder in place of the open file stands for a broken disk."""
     address = f"/threads/{client.post('/threads').json['id']}"
     for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM api_keys"):
         in_another_process(database_url, statement)
@@ -223,14 +220,14 @@ def in_another_process(url: str, statement: str) -> None:
 def broken_disk(url: str) -> Iterator[None]:
     path = file_of(url)
     names = [name for name in Path("/proc/self/fd").iterdir() if name.exists()]
-    kept = {int(name.name): os.dup(int(name.name)) for name in names if name.samefile(path)}
+    copies = {int(name.name): os.dup(int(name.name)) for name in names if name.samefile(path)}
     folder = os.open("/", os.O_RDONLY)
     try:
-        for handle in kept:
+        for handle in copies:
             os.dup2(folder, handle)
         yield
     finally:
-        for handle, good in kept.items():
+        for handle, good in copies.items():
             os.dup2(good, handle)
             os.close(good)
         os.close(folder)

@@ -1,4 +1,4 @@
-"""write() is whole or nothing whoever runs it; db.session is what Flask-SQLAlchemy documents."""
+"""write() is whole or nothing in any thread; db.session works as Flask-SQLAlchemy documents."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -220,8 +220,8 @@ def test_sessions_that_read_and_then_write_lose_no_update(app: Flask) -> None:
         barrier.wait()
         for _ in range(10):
             with app.app_context():
-                found = db.session.scalars(sa.select(Thread)).one()
-                found.created_at += 1
+                row = db.session.scalars(sa.select(Thread)).one()
+                row.created_at += 1
                 db.session.commit()
 
     with ThreadPoolExecutor(4) as pool:

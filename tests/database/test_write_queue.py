@@ -68,7 +68,7 @@ class Threads:
         """No thread of these tests writes while it writes."""
 
     def held_back(self, *changes: Callable[[], Future[Write]]) -> list[Future[Write]]:
-        """Start changes, the first leads, while the turn is taken; let them go when all wait."""
+        """Start changes while the turn is taken; release it when all wait. The first one leads."""
         started: list[Future[Write]] = []
         with self.lock:
             for change in changes:
@@ -94,9 +94,9 @@ def run(connection: Connection, statement: str) -> None:
 
 @pytest.fixture
 def threads(tmp_path: Path) -> Iterator[Threads]:
-    made = Threads(tmp_path / "group.db")
-    with made.pool:
-        yield made
+    threads = Threads(tmp_path / "group.db")
+    with threads.pool:
+        yield threads
 
 
 def insert(number: int) -> str:
@@ -129,7 +129,7 @@ def test_a_change_that_fails_leaves_nothing_and_the_others_stored(threads: Threa
     assert threads.stored() == [1, 3, 4, 7]
 
 
-def test_a_commit_that_fails_is_told_to_all_that_it_would_have_stored(threads: Threads) -> None:
+def test_a_commit_that_fails_is_an_error_for_every_change_in_it(threads: Threads) -> None:
     changes = threads.held_back(
         lambda: threads.store(insert(1)),
         lambda: threads.store("INSERT INTO children VALUES (1, 99)"),
@@ -185,7 +185,7 @@ def test_a_change_that_failed_by_itself_keeps_its_own_error(threads: Threads) ->
     assert first is not second
 
 
-def test_who_is_interrupted_stores_nothing_and_says_so_to_all(threads: Threads) -> None:
+def test_an_interrupted_leader_stores_nothing_and_all_get_an_error(threads: Threads) -> None:
     changes = threads.held_back(
         lambda: threads.store("PRAGMA user_version", "interrupt"),
         lambda: threads.store(insert(1)),

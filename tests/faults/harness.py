@@ -1,4 +1,4 @@
-"""What the fault tests share: the two forms, a load that knows what was acknowledged, a client.
+"""Shared by the fault tests: two forms, a load that records what is acknowledged, a client.
 
 `make test` runs the short form, `make test-faults` the whole one (FAULTS=whole).
 """
@@ -55,17 +55,17 @@ class Client:
         Raises OSError and HTTPException.
         """
         data = body if body is None or isinstance(body, str) else json.dumps(body)
-        sent = {"Content-Type": "application/json", **headers}
+        all_headers = {"Content-Type": "application/json", **headers}
         try:
-            self._connection.request(method, path, data, sent)
+            self._connection.request(method, path, data, all_headers)
             response = self._connection.getresponse()
-            found = response.read()
+            content = response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
         named = {name.lower(): value for name, value in response.getheaders()}
         is_json = named.get("content-type") == "application/json"
-        return response.status, named, json.loads(found) if is_json else found
+        return response.status, named, json.loads(content) if is_json else content
 
     def expect(self, method: str, path: str, body: Any = None) -> Any:
         """Return the body of an answer, which must be 200."""
@@ -87,7 +87,7 @@ def ask(
 
 @dataclass
 class Record:
-    """One thread of one writer: every state that was acknowledged, and one that may yet be."""
+    """One thread of one writer: its acknowledged states, and the one not yet answered."""
 
     tag: str
     id: str = ""
@@ -97,7 +97,7 @@ class Record:
 
 
 class Load:
-    """Eight writers, each on threads of its own, so that every stored state is accounted for."""
+    """Eight writers on separate threads, so that every stored state has one known writer."""
 
     def __init__(self, server: Server, writers: int = WRITERS) -> None:
         self._server = server
@@ -189,7 +189,7 @@ class Load:
         path: str | None,
         body: Any = None,
     ) -> Any:
-        """Send one change; a refusal must have changed nothing, a lost answer may have."""
+        """Send one change. A refusal changes nothing; a lost answer may have."""
         address = "/v1/threads" if path is None else f"/v1/threads/{record.id}{path}"
         record.pending = [after]
         began = time.monotonic()
@@ -211,39 +211,39 @@ class Load:
 
 def stored(server: Server) -> dict[str, State]:
     """Every thread that the server has, by its tag, with all its messages."""
-    found: dict[str, State] = {}
-    status, _, exported = ask(server, "GET", "/admin/threads/export?as=jsonl")
-    assert status == 200, exported
-    for line in exported.decode().splitlines():
+    states: dict[str, State] = {}
+    status, _, export = ask(server, "GET", "/admin/threads/export?as=jsonl")
+    assert status == 200, export
+    for line in export.decode().splitlines():
         entry = json.loads(line)
         metadata = entry["thread"]["metadata"]
         texts = tuple(message["content"][0]["text"]["value"] for message in entry["messages"])
-        assert metadata["tag"] not in found
-        found[metadata["tag"]] = (int(metadata["turn"]), texts)
-    return found
+        assert metadata["tag"] not in states
+        states[metadata["tag"]] = (int(metadata["turn"]), texts)
+    return states
 
 
 def unexplained(
-    records: list[Record], found: dict[str, State], marks: dict[str, int] | None = None
+    records: list[Record], states: dict[str, State], marks: dict[str, int] | None = None
 ) -> list[str]:
-    """What was lost, came back or is there by half, measured by what was acknowledged.
+    """Describe each thread that was lost, came back or is stored in part.
 
-    With marks, what was acknowledged since may be there or not: a copy has its own moment.
+    With marks, later acknowledged writes may be stored or not: a copy has its own moment.
     """
     wrong = []
     for record in records:
         since = len(record.history) if marks is None else marks.get(record.tag, 1)
         allowed = record.history[since - 1 :] + record.pending
-        if found.get(record.tag) not in allowed:
-            wrong.append(f"{record.tag}: {found.get(record.tag)} is none of {allowed}")
+        if states.get(record.tag) not in allowed:
+            wrong.append(f"{record.tag}: {states.get(record.tag)} is none of {allowed}")
     known = {record.tag for record in records}
-    return wrong + [f"{tag}: nobody made it" for tag in found if tag not in known]
+    return wrong + [f"{tag}: nobody made it" for tag in states if tag not in known]
 
 
-def settle(records: list[Record], found: dict[str, State]) -> None:
-    """Take what is stored for acknowledged: from now on it must stay."""
+def settle(records: list[Record], states: dict[str, State]) -> None:
+    """Treat what is stored as acknowledged: from now on it must stay."""
     for record in records:
-        record.history, record.pending = [found.get(record.tag)], []
+        record.history, record.pending = [states.get(record.tag)], []
 
 
 @contextmanager
@@ -267,6 +267,6 @@ def run(*command: str | Path) -> bool:
 
 
 def error_lines(server: Server) -> list[str]:
-    """The lines of the log that tell of an error, requests left out."""
+    """The messages of the log's error lines, without requests."""
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if line[:1] == "{"]
     return [line["message"] for line in lines if line.get("level") == "error"]

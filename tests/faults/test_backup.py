@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -11,9 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Commands, Server, serving, until
+from conftest import Commands, Server, flask_process, serving, until
 from flask import Flask
-from harness import WHOLE, Load, ask, rounds, run, small_disk, stored, unexplained
+from harness import Load, ask, rounds, run, small_disk, stored, unexplained
 
 from cli import doctor
 from config import ROOT
@@ -27,24 +26,12 @@ COMPANIONS = ("", "-wal", "-shm")
 pytestmark = pytest.mark.sqlite_only("test_postgres.py sees both commands refused")
 
 
-def flask(url: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a `flask` command as an operator does: a process of its own."""
-    command = [sys.executable, "-m", "flask", *map(str, words)]
-    environment = os.environ | {"THREADS_DATABASE_URL": url}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[str]:
     return unexplained(load.records, stored(server_of_copy), marks)
 
 
 @pytest.mark.timeout(300)
 def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
-    """Seen to fail: with the file's bytes copied in two steps, and with `shutil.copy` of the file
-    alone, in place of `SQLite.copy_to`: a reader keeps what is written in the -wal.
-    """
     path = tmp_path / "threads.db"
     url = f"sqlite:///{path}"
     marks, seconds = [], []
@@ -58,7 +45,7 @@ def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
             assert until(lambda: load.acknowledged >= enough)  # noqa: B023
             marks.append(load.marks())
             began = time.monotonic()
-            result = flask(url, "backup", tmp_path / f"{number}.db")
+            result = flask_process(url, "backup", tmp_path / f"{number}.db")
             seconds.append(time.monotonic() - began)
             assert result.returncode == 0, result.stderr
         load.stop()
@@ -85,16 +72,13 @@ def open_snapshot(path: Path) -> Iterator[None]:
 
 
 def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
-    """Seen to fail: with `shutil.copy` in place of `SQLite.copy_to` (the log's writes are not
-    in it), and with the old -wal left beside the restored file, as the next test shows.
-    """
     path, log = tmp_path / "threads.db", tmp_path / "log"
     url = f"sqlite:///{path}"
     with serving(log, DATABASE_URL=url) as server:
         with Load(server) as load:
             assert until(lambda: load.acknowledged > 100)
-        wanted = stored(server)
-        assert flask(url, "backup", tmp_path / "backup.db").returncode == 0
+        expected = stored(server)
+        assert flask_process(url, "backup", tmp_path / "backup.db").returncode == 0
         assert ask(server, "POST", "/v1/threads", {"metadata": {"tag": "later", "turn": "0"}})
     began = time.monotonic()
     (tmp_path / "broken").mkdir()
@@ -105,32 +89,12 @@ def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
     with serving(log, DATABASE_URL=url) as server:
         assert ask(server, "GET", "/v1/threads")[0] == 200
         seconds = time.monotonic() - began
-        assert stored(server) == wanted
+        assert stored(server) == expected
     assert seconds < RESTORE_SECONDS
     print(f"restore to first 200 in {seconds:.2f} s")
 
 
-@pytest.mark.skipif(not WHOLE, reason="explains, and protects nothing")
-def test_the_log_of_the_lost_database_must_not_stay(tmp_path: Path) -> None:
-    """Why the manual moves three files: an old -wal is no part of the backup."""
-    path, log = tmp_path / "threads.db", tmp_path / "log"
-    url = f"sqlite:///{path}"
-    with serving(log, DATABASE_URL=url) as server:
-        with Load(server) as load:
-            assert until(lambda: load.acknowledged > 30)
-        assert flask(url, "backup", tmp_path / "backup.db").returncode == 0
-        wanted = stored(server)
-        assert ask(server, "POST", "/v1/threads", {"metadata": {"tag": "later", "turn": "0"}})
-        os.killpg(server.process.pid, signal.SIGKILL)
-    assert Path(f"{path}-wal").stat().st_size
-    shutil.copy(tmp_path / "backup.db", path)
-    with serving(log, DATABASE_URL=url) as server:
-        status, _, answer = ask(server, "GET", "/admin/threads/export?as=jsonl")
-    assert status != 200 or b'"later"' in answer or len(answer.splitlines()) != len(wanted)
-
-
-def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without the look at `file.exists()` in `backup._reason_against`."""
+def test_a_backup_replaces_nothing_without_force(flask: Commands, tmp_path: Path) -> None:
     target = tmp_path / "backup.db"
     target.write_text("precious")
     result = flask("backup", str(target), status=1)
@@ -145,9 +109,7 @@ def test_a_backup_replaces_nothing_unless_it_is_told_to(flask: Commands, tmp_pat
 def test_a_backup_is_not_put_beside_the_log_of_another_database(
     flask: Commands, tmp_path: Path, suffix: str, exists: bool
 ) -> None:
-    """SQLite would replay that log into the backup. Seen to fail: without
-    `logs` in `backup._reason_against` the backup is made and its log stays.
-    """
+    """SQLite would replay that log into the backup."""
     target, log = tmp_path / "backup.db", tmp_path / f"backup.db{suffix}"
     if exists:
         target.write_text("precious")
@@ -162,14 +124,12 @@ def test_a_backup_is_not_put_beside_the_log_of_another_database(
 def test_a_backup_never_replaces_the_database_itself(
     flask: Commands, database_url: str, suffix: str
 ) -> None:
-    """Seen to fail: without the look at `COMPANIONS` in `backup._reason_against`."""
     path = f"{file_of(database_url)}{suffix}"
     result = flask("backup", "--force", path, status=1)
     assert result.stderr == f"Error: {path} belongs to the database itself.\n"
 
 
 def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without `finally` in `backup.whole_file` an unfinished copy is left."""
     with small_disk(tmp_path / "disk", megabytes=1) as disk:
         run("dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=4k", "count=250")
         result = flask("backup", str(disk / "backup.db"), status=1)
@@ -180,7 +140,6 @@ def test_a_backup_that_fails_leaves_one_line_and_no_file(flask: Commands, tmp_pa
 
 
 def test_a_backup_is_for_its_owner_only(flask: Commands, tmp_path: Path) -> None:
-    """Seen to fail: without `os.umask` in `files.make_folder`."""
     flask("backup", str(tmp_path / "backup.db"))
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
 
@@ -194,16 +153,15 @@ def findings(result: str) -> dict[str, str]:
 
 
 def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) -> None:
-    """Seen to fail: with another revision than the newest in `models.SCHEMA_REVISION`."""
     url = f"sqlite:///{tmp_path / 'threads.db'}"
     with serving(tmp_path / "log", DATABASE_URL=url) as server:
         assert ask(server, "POST", "/v1/threads")[0] == 200
-        result = flask(url, "doctor")
+        result = flask_process(url, "doctor")
         assert ask(server, "POST", "/v1/threads")[0] == 200
     assert result.returncode == 0, result.stdout
-    found = findings(result.stdout)
-    assert {state for name, state in found.items() if name != "filesystem"} == {"ok"}
-    assert len(found) == 12
+    states = findings(result.stdout)
+    assert {state for name, state in states.items() if name != "filesystem"} == {"ok"}
+    assert len(states) == 12
 
 
 @pytest.mark.parametrize(
@@ -220,7 +178,6 @@ def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) ->
 def test_the_doctor_names_what_is_broken(
     app: Flask, flask: Commands, database_url: str, harm: str, name: str
 ) -> None:
-    """Seen to fail: each with its own line of `doctor._of_database` taken out."""
     body = {"messages": [{"role": "user", "content": "some words to find"}]}
     app.test_client().post("/v1/threads", json=body)
     harm_outside(database_url, harm)
@@ -254,25 +211,20 @@ def harm_outside(url: str, script: str) -> None:
 
 
 def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:
-    """Seen to fail: with `shared = False` in `doctor._of_files`."""
     file_of(database_url).chmod(0o644)
     assert findings(flask("doctor").stdout)["files"] == "warn"
 
 
 def test_the_doctor_makes_no_file(tmp_path: Path) -> None:
-    """Seen to fail: with a secret from `secret_key` for each command."""
-    result = flask(f"sqlite:///{tmp_path / 'none.db'}", "doctor")
+    result = flask_process(f"sqlite:///{tmp_path / 'none.db'}", "doctor")
     assert result.returncode == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_doctor_leaves_an_empty_file_empty(tmp_path: Path) -> None:
-    """Seen to fail: without the look at `st_size` in `doctor._findings` the file is made a
-    database, for a connection switches its journal to WAL.
-    """
     path = tmp_path / "empty.db"
     path.touch()
-    result = flask(f"sqlite:///{path}", "doctor")
+    result = flask_process(f"sqlite:///{path}", "doctor")
     assert result.returncode == 1
     assert findings(result.stdout)["database"] == "fail"
     assert [each.name for each in tmp_path.iterdir()] == ["empty.db"]
@@ -282,15 +234,13 @@ def test_the_doctor_leaves_an_empty_file_empty(tmp_path: Path) -> None:
 def test_the_doctor_works_where_no_list_of_mounts_is(
     flask: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Seen to fail: without the look at `_MOUNTS` in `doctor._filesystem_of`."""
     monkeypatch.setattr(doctor, "_MOUNTS", tmp_path / "none")
-    found = findings(flask("doctor").stdout)
-    assert (found["filesystem"], found["schema"]) == ("warn", "ok")
+    states = findings(flask("doctor").stdout)
+    assert (states["filesystem"], states["schema"]) == ("warn", "ok")
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
-    """Seen to fail: without `except EnvValidationError` in `cli.create_app`."""
-    result = flask("mysql://host/db", "doctor")
+    result = flask_process("mysql://host/db", "doctor")
     assert result.returncode == 1
     assert result.stderr.startswith("Wrong settings: ")
     assert len(result.stderr.splitlines()) == 1

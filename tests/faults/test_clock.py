@@ -58,30 +58,29 @@ def now(server: Server) -> int:
 def test_order_and_paging_do_not_depend_on_the_clock(
     serve: Callable[..., Any], database_url: str, clock: Clock
 ) -> None:
-    """Seen to fail: with messages listed by (created_at, seq) in `store.lists`."""
     with serve(DATABASE_URL=database_url) as server, closing(Client(server)) as client:
         address = f"/v1/threads/{client.expect('POST', '/v1/threads')['id']}/messages"
         messages, threads = [], []
         for offset in OFFSETS:
             clock(server, offset)
             for _ in range(WRITES):
-                said = {"role": "user", "content": offset}
-                messages.append(client.expect("POST", address, said)["id"])
+                message = {"role": "user", "content": offset}
+                messages.append(client.expect("POST", address, message)["id"])
                 threads.append(client.expect("POST", "/v1/threads", {})["id"])
         assert paged(client, address, "asc") == messages
         assert paged(client, address, "desc") == messages[::-1]
-        found = paged(client, "/v1/threads", "asc")
-        assert found == paged(client, "/v1/threads", "desc")[::-1]
-        assert sorted(found) == sorted({*threads, address.split("/")[3]})
+        page = paged(client, "/v1/threads", "asc")
+        assert page == paged(client, "/v1/threads", "desc")[::-1]
+        assert sorted(page) == sorted({*threads, address.split("/")[3]})
 
 
 def paged(client: Client, address: str, order: str) -> list[str]:
-    found, after = [], ""
+    ids, after = [], ""
     while True:
         page = client.expect("GET", f"{address}?limit=7&order={order}{after}")
-        found += [entry["id"] for entry in page["data"]]
+        ids += [entry["id"] for entry in page["data"]]
         if not page["has_more"]:
-            return found
+            return ids
         after = f"&after={page['last_id']}"
 
 
@@ -89,7 +88,6 @@ def paged(client: Client, address: str, order: str) -> list[str]:
 def test_keys_and_idempotency_follow_the_clock_both_ways(
     serve: Callable[..., Any], database_url: str, clock: Clock, new_key: Callable[..., str]
 ) -> None:
-    """Seen to fail: without `expires_at` in `KeyCache.find_hash`."""
     lasting, passing = new_key("default"), new_key("default", "--expires", "1h")
     with serve(DATABASE_URL=database_url) as server:
 
@@ -109,9 +107,6 @@ def test_keys_and_idempotency_follow_the_clock_both_ways(
 def test_a_clock_set_back_locks_nobody_out_of_the_page(
     serve: Callable[..., Any], database_url: str, clock: Clock, new_key: Callable[..., str]
 ) -> None:
-    """Seen to fail: without the look at `last_at` in `sign_ins.seconds_to_wait`, the wait of
-    an address that failed in the year 2036 ends in 2036.
-    """
     key = new_key("default")
     with serve(DATABASE_URL=database_url) as server:
         clock(server, "+10y")

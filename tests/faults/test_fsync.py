@@ -62,7 +62,6 @@ def syncs_before_answers(trace: str) -> list[int]:
     ("name", "count"), [("threads.db", 2), ("threads.db-wal", 2), ("threads.db-queue", 0), ("x", 0)]
 )
 def test_syncs_of_database_and_log_alone_are_counted(name: str, count: int) -> None:
-    """Seen to fail: with any file's sync counted, as the trace was read once."""
     trace = f"""
 7 recvfrom(9<socket:[1]>, "POST /v1/threads"..., 8192, 0, NULL, NULL) = 99
 7 fdatasync(5</tmp/{name}> <unfinished ...>
@@ -76,27 +75,24 @@ def test_syncs_of_database_and_log_alone_are_counted(name: str, count: int) -> N
 
 
 def test_every_write_is_synced_before_its_answer(tmp_path: Path) -> None:
-    """Seen to fail: with THREADS_DURABILITY=normal, as the next test shows."""
     require_strace()
     with traced(tmp_path) as (server, trace):
-        sent = write(server)
+        writes = write(server)
     counts = syncs_before_answers(trace.read_text())
     print(f"{len(counts)} writes, syncs before each answer: {min(counts)} to {max(counts)}")
-    assert len(counts) == sent
+    assert len(counts) == writes
     assert min(counts) >= 1
 
 
 @pytest.mark.skipif(not WHOLE, reason="explains, and protects nothing")
 def test_normal_durability_answers_before_the_sync(tmp_path: Path) -> None:
-    """The proof can fail: in the documented faster mode, answers do not wait. Seen to fail: with
-    THREADS_DURABILITY=full.
-    """
+    """The proof can fail: in the documented faster mode, answers do not wait."""
     require_strace()
     with traced(tmp_path, DURABILITY="normal") as (server, trace):
-        sent = write(server)
+        writes = write(server)
     counts = syncs_before_answers(trace.read_text())
-    assert len(counts) == sent
-    assert counts.count(0) > sent // 2
+    assert len(counts) == writes
+    assert counts.count(0) > writes // 2
 
 
 def require_strace() -> None:

@@ -1,4 +1,4 @@
-"""kill -9 under eight writers: what was acknowledged is there, and nothing else came of it."""
+"""kill -9 under eight writers: every acknowledged write is stored, and nothing else is."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from database import sqlite
 ROUNDS = rounds(2, 20)
 WRITES_A_ROUND = 300 if WHOLE else 100
 
-pytestmark = pytest.mark.sqlite_only("who is killed has the database file open")
+pytestmark = pytest.mark.sqlite_only("the killed process has the database file open")
 
 
 def serves(server: Server) -> bool:
@@ -25,7 +25,7 @@ def serves(server: Server) -> bool:
 
 @contextmanager
 def stopped(processes: set[int]) -> Iterator[None]:
-    """Let processes stand still, so that what is answered is answered by others."""
+    """Stop processes for a while, so that only the others answer."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -39,9 +39,6 @@ def stopped(processes: set[int]) -> Iterator[None]:
 def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
     tmp_path: Path,
 ) -> None:
-    """Seen to fail: with a COMMIT 20 ms after the answer (writes lost), and with a thread and its
-    messages in two transactions (partial creates).
-    """
     path, log = tmp_path / "threads.db", tmp_path / "log"
     settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
     records: list[Record] = []
@@ -52,9 +49,9 @@ def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
             server = await_ready(process, log)
             assert serves(server)
             restarts.append(time.monotonic() - began)
-            found = stored(server)
-            assert unexplained(records, found) == []
-            settle(records, found)
+            states = stored(server)
+            assert unexplained(records, states) == []
+            settle(records, states)
             if turn == "last":
                 break
             with Load(server) as load:
@@ -71,9 +68,6 @@ def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
 
 @pytest.mark.timeout(300)
 def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    """Seen to fail: with a COMMIT 20 ms after the answer (writes lost), and with a new worker that
-    sleeps in `post_worker_init` (nobody answers).
-    """
     path, log = tmp_path / "threads.db", tmp_path / "log"
     settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
     replaced = []

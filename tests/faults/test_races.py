@@ -1,4 +1,4 @@
-"""Many clients at once: pages under writers, dying threads, a lock that is not let go."""
+"""Many clients at once: pages under writers, dying threads, a lock that is not released."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ import pytest
 from conftest import until
 from flask import Flask
 from harness import WHOLE, Client, Load, ask, error_lines, rounds, stored, unexplained
-from test_sqlite import HOLDERS, held
+from test_sqlite import HOLDERS, hold_lock
 
 import database
 
@@ -25,8 +25,8 @@ BUSY_SECONDS = 6
 
 
 @contextmanager
-def beside(work: Callable[[int, threading.Event], None], clients: int) -> Iterator[None]:
-    """Let clients work in the background; whatever one of them raises is raised at the end."""
+def in_background(work: Callable[[int, threading.Event], None], clients: int) -> Iterator[None]:
+    """Let clients work in the background; raise at the end what one of them raised."""
     stop = threading.Event()
     with ThreadPoolExecutor(clients) as pool:
         running = [pool.submit(work, number, stop) for number in range(clients)]
@@ -42,14 +42,13 @@ def beside(work: Callable[[int, threading.Event], None], clients: int) -> Iterat
 def test_pages_under_writers_show_each_surviving_message_once(
     serve: Callable[..., Any], database_url: str
 ) -> None:
-    """Seen to fail: without `tombstones.bury` (a page after a deleted message is refused)."""
     with (
         serve(WORKERS=2, DATABASE_URL=database_url) as server,
         closing(Client(server)) as client,
     ):
         address = f"/v1/threads/{client.expect('POST', '/v1/threads')['id']}/messages"
-        said = [{"role": "user", "content": str(number)} for number in range(MESSAGES)]
-        initial = [client.expect("POST", address, message)["id"] for message in said]
+        messages = [{"role": "user", "content": str(number)} for number in range(MESSAGES)]
+        initial = [client.expect("POST", address, message)["id"] for message in messages]
         doomed = initial[::5]
         lasting = [id_ for id_ in initial if id_ not in set(doomed)]
 
@@ -64,7 +63,7 @@ def test_pages_under_writers_show_each_surviving_message_once(
                         new = {"role": "user", "content": "new"}
                         own.append(writer.expect("POST", address, new)["id"])
 
-        with beside(disturb, clients=4):
+        with in_background(disturb, clients=4):
             ascending = paged(client, address, "asc", set(doomed[::2]))
             descending = paged(client, address, "desc", set(doomed))
     assert [id_ for id_ in ascending if id_ in set(lasting)] == lasting
@@ -74,23 +73,22 @@ def test_pages_under_writers_show_each_surviving_message_once(
 
 def paged(client: Client, address: str, order: str, doomed: set[str]) -> list[str]:
     """Page with limit 7 as far as new rows follow; delete what is doomed while it is the cursor."""
-    found, after = [], ""
-    while len(found) < 3 * MESSAGES:
+    ids, after = [], ""
+    while len(ids) < 3 * MESSAGES:
         page = client.expect("GET", f"{address}?limit=7&order={order}{after}")
-        found += [message["id"] for message in page["data"]]
+        ids += [message["id"] for message in page["data"]]
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
         if page["last_id"] in doomed:
             assert client.send("DELETE", f"{address}/{page['last_id']}")[0] in (200, 404)
-    return found
+    return ids
 
 
 @pytest.mark.timeout(300)
 def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
     serve: Callable[..., Any], database_url: str, app: Flask
 ) -> None:
-    """Seen to fail: with `foreign_keys=OFF` in `sqlite._prepare` (orphans are left)."""
     statuses: Counter[int] = Counter()
     with serve(WORKERS=2, DATABASE_URL=database_url) as server:
         threads = [ask(server, "POST", "/v1/threads")[2]["id"] for _ in range(OPERATIONS // 20)]
@@ -107,14 +105,14 @@ def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
                     elif kind < 0.3 and messages:
                         answer = client.send("DELETE", messages.pop())
                     else:
-                        said = {"role": "user", "content": "x"}
-                        answer = client.send("POST", f"{address}/messages", said)
+                        message = {"role": "user", "content": "x"}
+                        answer = client.send("POST", f"{address}/messages", message)
                         if answer[0] == 200:
                             messages.append(f"{address}/messages/{answer[2]['id']}")
                     mine[answer[0]] += 1
             statuses.update(mine)
 
-        with beside(act, clients=8):
+        with in_background(act, clients=8):
             pass
     assert set(statuses) == {200, 404}
     assert statuses.total() == OPERATIONS // 8 * 8
@@ -127,20 +125,17 @@ def test_messages_on_dying_threads_are_stored_or_refused_and_never_orphans(
 @pytest.mark.sqlite_only("the lock is on the file or its queue")
 @pytest.mark.timeout(120)
 @HOLDERS
-def test_a_lock_that_is_not_let_go_is_503_within_six_seconds(
+def test_a_lock_that_is_not_released_is_503_within_six_seconds(
     serve: Callable[..., Any], tmp_path: Any, script: str
 ) -> None:
-    """Seen to fail: with `flock` that waits without a deadline in `Turn._lock_file` (queue),
-    and with BUSY_MILLISECONDS = 60_000 (transaction): nobody is answered in time.
-    """
     url = f"sqlite:///{tmp_path / 'threads.db'}"
     with serve(WORKERS=2, WORKER_THREADS=8, DATABASE_URL=url) as server:
-        kept = ask(server, "POST", "/v1/threads", {"metadata": {"tag": "kept", "turn": "0"}})[2]
+        thread = ask(server, "POST", "/v1/threads", {"metadata": {"tag": "kept", "turn": "0"}})[2]
         pause = threading.Event()
-        with held(script, url) as let_go, Load(server) as load:
+        with hold_lock(script, url) as let_go, Load(server) as load:
             began = monotonic()
             while monotonic() - began < HELD_SECONDS:
-                assert ask(server, "GET", f"/v1/threads/{kept['id']}")[2] == kept
+                assert ask(server, "GET", f"/v1/threads/{thread['id']}")[2] == thread
                 pause.wait(0.1)
             assert load.acknowledged == 0
             let_go()
@@ -148,6 +143,6 @@ def test_a_lock_that_is_not_let_go_is_503_within_six_seconds(
         assert set(load.refusals) == {(503, "database_busy")}
         assert load.slowest < BUSY_SECONDS
         assert load.failures == error_lines(server) == []
-        found = stored(server)
-        del found["kept"]
-        assert unexplained(load.records, found) == []
+        states = stored(server)
+        del states["kept"]
+        assert unexplained(load.records, states) == []

@@ -56,13 +56,10 @@ def shape(path: Path) -> tuple[str, frozenset[str], int]:
 def test_a_killed_upgrade_leaves_the_old_schema_or_the_new_one(
     tmp_path: Path, migrated: Path
 ) -> None:
-    """Seen to fail: with `begin=None` for the connection in migrations/env.py, so that each
-    statement commits by itself, the names are neither the old nor the new ones.
-    """
     first, path, log = at_first_schema(tmp_path / "first.db"), tmp_path / "t.db", tmp_path / "log"
     old = shape(first)
     new = (SCHEMA_REVISION, shape(migrated)[1], MESSAGES)
-    killed = 0
+    kills = 0
     for number in KILLS:
         for part in tmp_path.glob("t.db*"):
             part.unlink()
@@ -75,28 +72,27 @@ def test_a_killed_upgrade_leaves_the_old_schema_or_the_new_one(
             process.wait()
         found = shape(path)
         assert found in (old, new)
-        killed += found == old
+        kills += found == old
         assert sqlite.faults_of(path) == []
-    assert killed
+    assert kills
     with serving(log, DATABASE_URL=f"sqlite:///{path}") as server:
         status, _, page = ask(server, "GET", "/v1/threads/thread_old/messages?limit=100")
         assert (status, len(page["data"]), page["has_more"]) == (200, 100, True)
         assert ask(server, "GET", "/v1/threads?q=words&metadata[a]=b")[2]["data"]
     assert shape(path) == new
-    print(f"{killed} of {len(KILLS)} upgrades killed before their commit")
+    print(f"{kills} of {len(KILLS)} upgrades killed before their commit")
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not WHOLE, reason="tests/server/test_start.py has the short form")
 @pytest.mark.parametrize("number", range(20))
 def test_five_first_starts_at_once_make_one_database(tmp_path: Path, number: int) -> None:
-    """Seen to fail: without queue and transaction in migrations/env.py; either is enough."""
     log, url = tmp_path / "log", f"sqlite:///{tmp_path / 'threads.db'}"
     with ExitStack() as stack:
         processes = [stack.enter_context(launched(log, DATABASE_URL=url)) for _ in range(5)]
         servers = [await_ready(process, log) for process in processes]
-        made = {ask(server, "POST", "/v1/threads")[2]["id"] for server in servers}
+        ids = {ask(server, "POST", "/v1/threads")[2]["id"] for server in servers}
         for server in servers:
-            found = ask(server, "GET", "/v1/threads")[2]["data"]
-            assert {thread["id"] for thread in found} == made
+            threads = ask(server, "GET", "/v1/threads")[2]["data"]
+            assert {thread["id"] for thread in threads} == ids
     assert '"level":"error"' not in log.read_text()

@@ -155,12 +155,12 @@ def vitest(tmp_path: Path, node: str) -> Run:
 
 
 def ran(command: list[str], folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("THREADS_", "PYTEST_", "OPENAI_"))
     }
-    environment = {"THREADS_SERVER": str(ROOT), **kept, **settings}
+    environment = {"THREADS_SERVER": str(ROOT), **inherited, **settings}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 

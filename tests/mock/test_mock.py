@@ -1,4 +1,4 @@
-"""/_mock: who may use it, state, faults, the request log, repeatable ids and clock."""
+"""/_mock: access, state, faults, the request log, repeatable ids and clock."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,18 +12,15 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Server, refusal, serving, until
+from conftest import Server, bearer, refusal, serving, until
 from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page
 from werkzeug.test import TestResponse
 
-from app import create_app
 from mock.request_log import LOGGED_BODY_BYTES, LOGGED_REQUESTS
-from models import db
 from schemas import MAX_SECONDS
 from store import api_keys
-from store.ids_and_clock import sources
 
 COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")
 CONTROLS = [
@@ -59,26 +56,9 @@ FROZEN = 1_700_000_000
 
 
 @pytest.fixture
-def make(database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Make an app with settings of its own on this test's database file."""
-    apps = []
-
-    def make(**settings: Any) -> Flask:
-        apps.append(create_app({"DATABASE_URL": database_url, "DURABILITY": "normal", **settings}))
-        apps[-1].config["PROPAGATE_EXCEPTIONS"] = False
-        return apps[-1]
-
-    yield make
-    sources.__init__()
-    for app in apps:
-        with app.app_context():
-            db.engine.dispose()
-
-
-@pytest.fixture
-def mocked(make: Callable[..., Flask]) -> FlaskClient:
+def mocked(client_with: Callable[..., FlaskClient]) -> FlaskClient:
     """The client of an app with THREADS_MOCK=on."""
-    return make(MOCK="on").test_client()
+    return client_with(MOCK="on")
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +113,8 @@ def control(server: Server, method: str, address: str, body: Any = None, **query
     """Call a control of a live server through the SDK, which raises for a refusal."""
     with server.sdk() as sdk:
         send = getattr(sdk.with_options(base_url=f"{server.root_url}/_mock"), method)
-        given = {} if body is None else {"body": body}
-        return send(address, cast_to=object, options={"params": query}, **given)
+        options = {} if body is None else {"body": body}
+        return send(address, cast_to=object, options={"params": query}, **options)
 
 
 def threads(client: FlaskClient, **query: Any) -> list[str]:
@@ -166,61 +146,63 @@ def fault(answer: TestResponse) -> tuple[int, str | None]:
     return answer.status_code, answer.json["error"]["code"]
 
 
-# who may use it
+# access
 
 
 @pytest.mark.parametrize(("method", "path", "body"), HARMLESS)
 def test_controls_are_on_without_keys_and_with_one_worker(
-    make: Callable[..., Flask], method: str, path: str, body: Any
+    client_with: Callable[..., FlaskClient], method: str, path: str, body: Any
 ) -> None:
-    answer = make().test_client().open(path, method=method, json=body)
+    answer = client_with().open(path, method=method, json=body)
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("settings", [{"MOCK": "off"}, {"WORKERS": 2}], ids=str)
 @pytest.mark.parametrize(("method", "path"), CONTROLS)
 def test_controls_are_404_when_off_or_with_two_workers(
-    make: Callable[..., Flask], settings: dict[str, Any], method: str, path: str
+    client_with: Callable[..., FlaskClient], settings: dict[str, Any], method: str, path: str
 ) -> None:
-    answer = make(**settings).test_client().open(path, method=method)
+    answer = client_with(**settings).open(path, method=method)
     assert fault(answer) == (404, None)
 
 
-def test_controls_are_404_once_a_key_exists(make: Callable[..., Flask]) -> None:
-    app = make()
+def test_controls_are_404_once_a_key_exists(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
     client = app.test_client()
     assert client.get("/_mock/faults").status_code == 200
     with app.app_context():
-        headers = {"Authorization": f"Bearer {api_keys.create('default', '', None)}"}
+        headers = bearer(api_keys.create("default", "", None))
     assert until(lambda: client.get("/v1/threads").status_code == 401)
     for sent in ({}, headers):
-        found = [client.open(path, method=method, headers=sent) for method, path in CONTROLS]
-        assert {answer.status_code for answer in found} == {404}
+        answers = [client.open(path, method=method, headers=sent) for method, path in CONTROLS]
+        assert {answer.status_code for answer in answers} == {404}
 
 
-def test_faults_of_open_mode_end_with_the_first_key(make: Callable[..., Flask]) -> None:
-    app = make()
+def test_faults_of_open_mode_end_with_the_first_key(make_app: Callable[..., Flask]) -> None:
+    app = make_app()
     client = app.test_client()
     set_rules(client, {"status": 503})
     with app.app_context():
-        headers = {"Authorization": f"Bearer {api_keys.create('default', '', None)}"}
+        headers = bearer(api_keys.create("default", "", None))
     assert until(lambda: client.get("/v1/threads", headers=headers).status_code == 200)
 
 
 @COPIES
-def test_mock_on_keeps_the_controls_with_keys(make: Callable[..., Flask]) -> None:
-    app = make(MOCK="on")
+def test_mock_on_keeps_the_controls_with_keys(make_app: Callable[..., Flask]) -> None:
+    app = make_app(MOCK="on")
     with app.app_context():
         secret = api_keys.create("default", "", None)
     client = app.test_client()
     assert client.post("/_mock/reset").status_code == 401
-    answer = client.post("/_mock/reset", headers={"Authorization": f"Bearer {secret}"})
+    answer = client.post("/_mock/reset", headers=bearer(secret))
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("header", ["X-Mock-Fault", "X-Mock-Delay"])
-def test_headers_do_nothing_when_the_mock_is_off(make: Callable[..., Flask], header: str) -> None:
-    client = make(MOCK="off").test_client()
+def test_headers_do_nothing_when_the_mock_is_off(
+    client_with: Callable[..., FlaskClient], header: str
+) -> None:
+    client = client_with(MOCK="off")
     assert client.get("/healthz", headers={header: "nonsense"}).status_code == 200
 
 
@@ -233,9 +215,9 @@ def test_mock_on_with_two_workers_refuses_to_start_with_one_line(tmp_path: Path)
 @COPIES
 @pytest.mark.parametrize(("method", "path"), CHANGING)
 def test_on_a_file_what_changes_data_is_403_and_names_the_cure(
-    make: Callable[..., Flask], method: str, path: str
+    client_with: Callable[..., FlaskClient], method: str, path: str
 ) -> None:
-    client = make().test_client()
+    client = client_with()
     thread = create(client)
     answer = client.open(path, method=method, json={"seed": 1})
     assert fault(answer) == (403, "database_is_kept")
@@ -265,19 +247,12 @@ def test_in_memory_what_changes_data_needs_no_setting(
 
 
 @COPIES
-def test_reset_empties_lists_and_searches(mocked: FlaskClient) -> None:
-    create(mocked, messages=[HELLO], metadata={"a": "1"})
-    assert mocked.post("/_mock/reset").json == {"object": "mock.reset"}
-    assert threads(mocked) == threads(mocked, q="hello") == []
-    assert threads(mocked, **{"metadata[a]": "1"}) == []
-
-
-@COPIES
-def test_every_reset_empties_again(mocked: FlaskClient) -> None:
+def test_every_reset_empties_lists_and_searches(mocked: FlaskClient) -> None:
     for _ in range(3):
-        create(mocked, messages=[HELLO])
-        mocked.post("/_mock/reset")
+        create(mocked, messages=[HELLO], metadata={"a": "1"})
+        assert mocked.post("/_mock/reset").json == {"object": "mock.reset"}
         assert threads(mocked) == threads(mocked, q="hello") == []
+        assert threads(mocked, **{"metadata[a]": "1"}) == []
 
 
 @COPIES
@@ -291,9 +266,9 @@ def test_reset_in_memory_empties(live: Server) -> None:
 
 @COPIES
 def test_reset_returns_a_file_database_to_the_seed(
-    make: Callable[..., Flask], seed_file: Path
+    make_app: Callable[..., Flask], seed_file: Path
 ) -> None:
-    client = make(MOCK="on", SEED=str(seed_file)).test_client()
+    client = make_app(MOCK="on", SEED=str(seed_file)).test_client()
     create(client)
     for _ in range(2):
         client.post("/_mock/reset")
@@ -411,19 +386,19 @@ def test_a_bad_line_of_a_seed_is_400_and_named(
 
 @COPIES
 def test_restore_brings_back_threads_lists_and_searches(mocked: FlaskClient) -> None:
-    kept = create(mocked, messages=[HELLO], metadata={"a": "1"})
+    thread = create(mocked, messages=[HELLO], metadata={"a": "1"})
     mocked.post("/_mock/snapshot")
-    mocked.delete(f"/v1/threads/{kept}")
+    mocked.delete(f"/v1/threads/{thread}")
     other = create(mocked, messages=[{"role": "user", "content": "goodbye"}])
     assert threads(mocked, q="hello") == []
     for _ in range(2):
         assert mocked.post("/_mock/restore").json == {"object": "mock.restore"}
-        assert threads(mocked) == threads(mocked, q="hello") == [kept]
-        assert threads(mocked, **{"metadata[a]": "1"}) == [kept]
+        assert threads(mocked) == threads(mocked, q="hello") == [thread]
+        assert threads(mocked, **{"metadata[a]": "1"}) == [thread]
         assert threads(mocked, q="goodbye") == []
         assert mocked.get(f"/v1/threads/{other}").status_code == 404
-        add(mocked, kept, "later words")
-        assert threads(mocked, q="later") == [kept]
+        add(mocked, thread, "later words")
+        assert threads(mocked, q="later") == [thread]
 
 
 @COPIES
@@ -443,8 +418,8 @@ def test_restore_in_memory_brings_back_what_was_searched(live: Server) -> None:
         control(live, "post", "/snapshot")
         sdk.beta.threads.delete(thread.id)
         control(live, "post", "/restore")
-        found = sdk.get("/threads", cast_to=object, options={"params": {"q": "hello"}})
-    assert [each["id"] for each in found["data"]] == [thread.id]
+        page = sdk.get("/threads", cast_to=object, options={"params": {"q": "hello"}})
+    assert [each["id"] for each in page["data"]] == [thread.id]
 
 
 @COPIES
@@ -454,22 +429,22 @@ def test_restore_without_a_snapshot_is_400(mocked: FlaskClient) -> None:
 
 @COPIES
 @pytest.mark.parametrize("way", ["restore", "reset"])
-def test_no_key_is_brought_back_or_lost(make: Callable[..., Flask], way: str) -> None:
-    app = make(MOCK="on")
+def test_no_key_is_brought_back_or_lost(make_app: Callable[..., Flask], way: str) -> None:
+    app = make_app(MOCK="on")
     with app.app_context():
         old = api_keys.create("default", "", None)
         client = app.test_client()
-        headers = {"Authorization": f"Bearer {old}"}
+        headers = bearer(old)
         client.post("/_mock/reset", headers=headers)
         client.post("/_mock/snapshot", headers=headers)
         api_keys.revoke(old)
-        headers = {"Authorization": f"Bearer {api_keys.create('default', '', None)}"}
+        headers = bearer(api_keys.create("default", "", None))
         usable = {"headers": headers}
         assert until(lambda: client.post(f"/_mock/{way}", **usable).status_code == 200)
         api_keys.cache()._read_at = float("-inf")
     assert client.get("/v1/threads", **usable).status_code == 200
-    refused = client.get("/v1/threads", headers={"Authorization": f"Bearer {old}"})
-    assert fault(refused) == (401, "invalid_api_key")
+    answer = client.get("/v1/threads", headers=bearer(old))
+    assert fault(answer) == (401, "invalid_api_key")
 
 
 # THREADS_SEED
@@ -507,18 +482,18 @@ def test_a_bad_seed_stops_the_start_with_one_line(
     path = tmp_path / "bad.jsonl"
     if content is not None:
         path.write_bytes(content)
-    [refused] = refusal(tmp_path / "log", SEED=path)
-    assert refused.startswith(f"THREADS_SEED: {path}:")
-    assert reason in refused
+    [message] = refusal(tmp_path / "log", SEED=path)
+    assert message.startswith(f"THREADS_SEED: {path}:")
+    assert reason in message
 
 
 def test_a_seed_with_a_bad_line_far_down_leaves_the_database_empty(
-    make: Callable[..., Flask], tmp_path: Path, database_url: str
+    client_with: Callable[..., FlaskClient], tmp_path: Path, database_url: str
 ) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b"".join(line(f"thread_{number}", "x") for number in range(600)) + b"{\n")
     refusal(tmp_path / "log", SEED=path, DATABASE_URL=database_url)
-    assert threads(make().test_client()) == []
+    assert threads(client_with()) == []
 
 
 # faults
@@ -572,34 +547,32 @@ def test_the_controls_themselves_never_fail(mocked: FlaskClient) -> None:
     assert mocked.delete("/_mock/faults", headers=headers).status_code == 200
 
 
-def test_times_ends_a_fault(mocked: FlaskClient) -> None:
-    set_rules(mocked, {"status": 503, "times": 2})
-    assert statuses(mocked, 4) == [503, 503, 200, 200]
-
-
-def test_every_leaves_the_requests_between_alone(mocked: FlaskClient) -> None:
-    set_rules(mocked, {"status": 503, "every": 3, "times": 2})
-    assert statuses(mocked, 9) == [200, 200, 503, 200, 200, 503, 200, 200, 200]
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([{"status": 503, "times": 2}], [503, 503, 200, 200]),
+        ([{"status": 503, "every": 3, "times": 2}], [200, 200, 503] * 2 + [200] * 3),
+        ([{"status": 503, "rate": 0}], [200] * 10),
+        ([{"status": 503, "rate": 1}], [503] * 10),
+        ([{"status": 503, "rate": 1.0}], [503] * 10),
+        ([{"status": 500, "times": 1}, {"status": 501}, {"status": 502}], [500, 501, 501]),
+    ],
+    ids=["times", "every", "never", "always", "always-as-decimal", "first-that-is-due"],
+)
+def test_a_rule_says_which_requests_fail(
+    mocked: FlaskClient, rules: list[Any], expected: list[int]
+) -> None:
+    set_rules(mocked, *rules)
+    assert statuses(mocked, len(expected)) == expected
 
 
 def test_a_rate_with_a_seed_repeats(mocked: FlaskClient) -> None:
-    found = []
+    runs = []
     for _ in range(2):
         set_rules(mocked, {"status": 503, "rate": 0.5, "seed": 3})
-        found.append(statuses(mocked, 40))
-    assert found[0] == found[1]
-    assert set(found[0]) == {200, 503}
-
-
-@pytest.mark.parametrize(("rate", "status"), [(0, 200), (1, 503), (1.0, 503)])
-def test_a_rate_of_0_or_1_is_never_or_always(mocked: FlaskClient, rate: float, status: int) -> None:
-    set_rules(mocked, {"status": 503, "rate": rate})
-    assert set(statuses(mocked, 10)) == {status}
-
-
-def test_the_first_rule_that_is_due_is_taken(mocked: FlaskClient) -> None:
-    set_rules(mocked, {"status": 500, "times": 1}, {"status": 501}, {"status": 502})
-    assert statuses(mocked, 3) == [500, 501, 501]
+        runs.append(statuses(mocked, 40))
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {200, 503}
 
 
 def test_rules_are_shown_with_their_counts(mocked: FlaskClient) -> None:
@@ -610,13 +583,10 @@ def test_rules_are_shown_with_their_counts(mocked: FlaskClient) -> None:
     assert mocked.get("/_mock/faults").json == {"rules": [{**rule, "matched": 5, "fired": 2}]}
 
 
-def test_new_rules_replace_the_old_ones(mocked: FlaskClient) -> None:
+def test_new_rules_replace_the_old_ones_and_cleared_rules_are_gone(mocked: FlaskClient) -> None:
     set_rules(mocked, {"status": 503})
     set_rules(mocked, {"path": "/docs", "status": 503})
     assert statuses(mocked, 1) == [200]
-
-
-def test_cleared_rules_are_gone(mocked: FlaskClient) -> None:
     set_rules(mocked, {"status": 503})
     assert mocked.delete("/_mock/faults").json == {"rules": []}
     assert statuses(mocked, 1) == [200]
@@ -629,9 +599,10 @@ def test_cleared_rules_are_gone(mocked: FlaskClient) -> None:
         ({"retry_after": 3, "retry_after_ms": 0}, "3", "0"),
         ({"retry_after": 3}, "3", None),
         ({"retry_after_ms": 20}, None, "20"),
+        ({"status": 503, "retry_after": 3}, "3", None),
     ],
 )
-def test_a_429_says_when_to_retry(
+def test_a_fault_says_when_to_retry(
     mocked: FlaskClient, rule: Any, after: str | None, after_ms: str | None
 ) -> None:
     """SDKs obey retry-after-ms first: a default beside the rule's own time would undo it."""
@@ -640,20 +611,13 @@ def test_a_429_says_when_to_retry(
     assert (headers.get("retry-after"), headers.get("retry-after-ms")) == (after, after_ms)
 
 
-def test_a_503_says_when_to_retry_if_its_rule_does(mocked: FlaskClient) -> None:
-    set_rules(mocked, {"status": 503, "retry_after": 3})
-    headers = mocked.get("/healthz").headers
-    assert headers["retry-after"] == "3"
-    assert "retry-after-ms" not in headers
-
-
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "header"),
     [({"should_retry": True}, "true"), ({"should_retry": False}, "false"), ({}, None)],
 )
-def test_should_retry_is_said_if_its_rule_does(mocked: FlaskClient, rule: Any, said: Any) -> None:
+def test_a_rule_may_send_should_retry(mocked: FlaskClient, rule: Any, header: Any) -> None:
     set_rules(mocked, {"status": 500, **rule})
-    assert mocked.get("/healthz").headers.get("x-should-retry") == said
+    assert mocked.get("/healthz").headers.get("x-should-retry") == header
 
 
 @pytest.mark.parametrize("delay", [40, [40, 60], [60, 40]], ids=str)
@@ -669,8 +633,10 @@ def test_a_header_delays_one_request(mocked: FlaskClient, delay: str) -> None:
     assert log(mocked)[0]["milliseconds"] >= int(delay.removesuffix("ms"))
 
 
-def test_faults_leave_the_preflights_of_pages_alone(make: Callable[..., Flask]) -> None:
-    client = make(CORS_ORIGINS=["http://page.example"]).test_client()
+def test_faults_leave_the_preflights_of_pages_alone(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    client = client_with(CORS_ORIGINS=["http://page.example"])
     set_rules(client, {"status": 503, "times": 1})
     asks = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
     assert client.options("/v1/threads", headers=asks).status_code == 200
@@ -690,7 +656,7 @@ def test_cleared_rules_let_the_requests_go_that_they_delay(serve: Callable[..., 
 
 
 def test_a_delayed_request_whose_client_gave_up_is_not_stored(serve: Callable[..., Any]) -> None:
-    """Nor does it hold its thread: here all of them waited."""
+    """It does not hold its thread either: here all of them waited."""
     with serve(WORKER_THREADS=2) as server:
         control(server, "post", "/faults", {"rules": [{"method": "POST", "delay_ms": 60_000}]})
         for _ in range(2):
@@ -749,8 +715,8 @@ def test_the_sdk_retries_two_429s_into_one_object_and_three_log_rows(live: Serve
     control(live, "post", "/faults", {"rules": [rule]})
     with live.sdk(max_retries=2) as sdk:
         thread = sdk.beta.threads.create(metadata={"a": "1"})
-        listed = sdk.get("/threads", cast_to=object)
-    assert [each["id"] for each in listed["data"]] == [thread.id]
+        page = sdk.get("/threads", cast_to=object)
+    assert [each["id"] for each in page["data"]] == [thread.id]
     rows = control(live, "get", "/requests", path="/v1/threads")["data"][:-1]
     assert [(row["method"], row["status"]) for row in rows] == [
         ("POST", 429),
@@ -831,7 +797,7 @@ def test_the_log_shows_each_request_newest_last(mocked: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "shown"),
+    ("body", "entry"),
     [
         (b'{"metadata":{}}', {"metadata": {}}),
         (b"[1]", [1]),
@@ -844,10 +810,10 @@ def test_the_log_shows_each_request_newest_last(mocked: FlaskClient) -> None:
     ids=["object", "array", "no-json", "no-text", "none", "deep", "long"],
 )
 def test_a_body_is_shown_as_json_as_text_or_as_null(
-    mocked: FlaskClient, sent: bytes, shown: Any
+    mocked: FlaskClient, body: bytes, entry: Any
 ) -> None:
-    mocked.post("/v1/threads", data=sent, content_type="application/json")
-    assert log(mocked)[0]["body"] == shown
+    mocked.post("/v1/threads", data=body, content_type="application/json")
+    assert log(mocked)[0]["body"] == entry
 
 
 def test_the_body_of_a_request_that_a_fault_refused_is_logged(mocked: FlaskClient) -> None:
@@ -921,33 +887,35 @@ def test_the_body_of_a_request_that_is_refused_unread_is_logged(
     assert log(mocked)[0]["body"] == {"a": 1}
 
 
-def test_a_long_body_of_a_request_that_is_refused_is_not_read(mocked: FlaskClient) -> None:
-    mocked.post("/nowhere", data=b"x" * (LOGGED_BODY_BYTES + 1))
-    assert log(mocked)[0]["body"] is None
-
-
-def test_a_body_cut_short_that_is_refused_is_logged_without_it(mocked: FlaskClient) -> None:
-    mocked.post("/nowhere", data=b"{", environ_overrides={"CONTENT_LENGTH": "9"})
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [(b"x" * (LOGGED_BODY_BYTES + 1), LOGGED_BODY_BYTES + 1), (b"{", 9)],
+    ids=["too-long", "cut-short"],
+)
+def test_a_refused_request_is_logged_without_a_body_that_is_too_long_or_cut_short(
+    mocked: FlaskClient, body: bytes, length: int
+) -> None:
+    mocked.post("/nowhere", data=body, environ_overrides={"CONTENT_LENGTH": str(length)})
     assert (log(mocked)[0]["status"], log(mocked)[0]["body"]) == (404, None)
 
 
 def test_a_project_sees_and_clears_the_log_of_its_own_requests_only(
-    make: Callable[..., Flask],
+    make_app: Callable[..., Flask],
 ) -> None:
-    app = make(MOCK="on")
+    app = make_app(MOCK="on")
     with app.app_context():
-        ours, theirs = ({"Authorization": f"Bearer {api_keys.create(p, '', None)}"} for p in "ab")
+        ours, theirs = (bearer(api_keys.create(project, "", None)) for project in "ab")
     client = app.test_client()
     for headers, path in ((ours, "/ours"), (theirs, "/theirs"), ({}, "/v1/threads")):
         client.get(path, headers=headers)
 
-    def shown(headers: dict[str, str]) -> list[str]:
-        found = client.get("/_mock/requests", headers=headers).json["data"]
-        return [entry["path"] for entry in found]
+    def paths(headers: dict[str, str]) -> list[str]:
+        entries = client.get("/_mock/requests", headers=headers).json["data"]
+        return [entry["path"] for entry in entries]
 
-    assert (shown(ours), shown(theirs)) == (["/ours"], ["/theirs"])
+    assert (paths(ours), paths(theirs)) == (["/ours"], ["/theirs"])
     client.delete("/_mock/requests", headers=ours)
-    assert (shown(ours), shown(theirs)) == ([], ["/theirs"])
+    assert (paths(ours), paths(theirs)) == ([], ["/theirs"])
 
 
 # ids and clock
@@ -955,19 +923,23 @@ def test_a_project_sees_and_clears_the_log_of_its_own_requests_only(
 
 @COPIES
 def test_ids_repeat_from_a_seed(mocked: FlaskClient) -> None:
-    def made() -> tuple[str, str]:
+    def ids() -> tuple[str, str]:
         mocked.post("/_mock/reset")
         assert mocked.put("/_mock/ids", json={"seed": 7}).json == {"seed": 7}
         thread = create(mocked)
         return thread, add(mocked, thread, "hello").json["id"]
 
-    assert made() == made()
+    assert ids() == ids()
 
 
-def test_another_seed_gives_other_ids(mocked: FlaskClient) -> None:
+@pytest.mark.parametrize("seed", [8, None])
+def test_another_seed_gives_other_ids_and_null_random_ones(
+    mocked: FlaskClient, seed: int | None
+) -> None:
     mocked.put("/_mock/ids", json={"seed": 7})
     first = create(mocked)
-    mocked.put("/_mock/ids", json={"seed": 8})
+    mocked.put("/_mock/ids", json={"seed": 7})
+    assert mocked.put("/_mock/ids", json={"seed": seed}).json == {"seed": seed}
     assert create(mocked) != first
 
 
@@ -977,14 +949,6 @@ def test_ids_of_a_seed_look_like_any_other(mocked: FlaskClient) -> None:
     thread = mocked.post("/v1/threads", json=body).json
     assert len(thread["id"]) == len("thread_") + 24
     assert len(thread["tool_resources"]["file_search"]["vector_store_ids"][0]) == 35
-
-
-def test_a_null_seed_makes_ids_random_again(mocked: FlaskClient) -> None:
-    mocked.put("/_mock/ids", json={"seed": 7})
-    first = create(mocked)
-    mocked.put("/_mock/ids", json={"seed": 7})
-    assert mocked.put("/_mock/ids", json={"seed": None}).json == {"seed": None}
-    assert create(mocked) != first
 
 
 @pytest.mark.sqlite_only("with many writers a repeated id is taken for a race, and answered 503")
@@ -1117,7 +1081,7 @@ SUBMIT = """url => {
 }"""
 
 
-def said(page: Page, url: str, options: dict[str, Any]) -> str:
+def fetch_text(page: Page, url: str, options: dict[str, Any]) -> str:
     """Fetch an address from a page; return what its script gets to see."""
     script = "([url, options]) => fetch(url, options).then(a => a.text(), e => e.name)"
     text: str = page.evaluate(script, [url, options])
@@ -1128,7 +1092,7 @@ def said(page: Page, url: str, options: dict[str, Any]) -> str:
 @HOSTS
 @pytest.mark.parametrize("path", ["/_mock/reset", "/_mock/faults"])
 @pytest.mark.parametrize(
-    ("options", "seen"),
+    ("options", "text"),
     [
         ({}, "TypeError"),
         ({"mode": "no-cors"}, ""),
@@ -1138,12 +1102,12 @@ def said(page: Page, url: str, options: dict[str, Any]) -> str:
     ids=["plain", "no-cors", "with-credentials", "json"],
 )
 def test_a_page_of_another_origin_cannot_use_the_controls(
-    live: Server, browser: Browser, pages: int, host: str, path: str, options: Any, seen: str
+    live: Server, browser: Browser, pages: int, host: str, path: str, options: Any, text: str
 ) -> None:
     with live.sdk() as sdk, browser.new_page() as page:
         thread = sdk.beta.threads.create()
         page.goto(f"http://{host}:{pages}/")
-        assert said(page, live.root_url + path, {"method": "POST", **options}) == seen
+        assert fetch_text(page, live.root_url + path, {"method": "POST", **options}) == text
         assert sdk.beta.threads.retrieve(thread.id) == thread
 
 
@@ -1164,13 +1128,13 @@ def test_a_form_of_another_origin_cannot_reset(
 @COPIES
 @HOSTS
 @pytest.mark.parametrize("path", ["/v1/threads", "/_mock/requests"])
-@pytest.mark.parametrize(("mode", "seen"), [("cors", "TypeError"), ("no-cors", "")])
+@pytest.mark.parametrize(("mode", "text"), [("cors", "TypeError"), ("no-cors", "")])
 def test_a_page_of_another_origin_cannot_read(
-    live: Server, browser: Browser, pages: int, host: str, path: str, mode: str, seen: str
+    live: Server, browser: Browser, pages: int, host: str, path: str, mode: str, text: str
 ) -> None:
     with browser.new_page() as page:
         page.goto(f"http://{host}:{pages}/")
-        assert said(page, live.root_url + path, {"mode": mode}) == seen
+        assert fetch_text(page, live.root_url + path, {"mode": mode}) == text
 
 
 @COPIES
@@ -1178,9 +1142,9 @@ def test_a_page_of_our_own_origin_can(live: Server, browser: Browser) -> None:
     with live.sdk() as sdk, browser.new_page() as page:
         thread = sdk.beta.threads.create()
         page.goto(f"{live.root_url}/healthz")
-        assert thread.id in said(page, f"{live.root_url}/v1/threads", {})
-        assert "mock.reset" in said(page, f"{live.root_url}/_mock/reset", {"method": "POST"})
-        assert thread.id not in said(page, f"{live.root_url}/v1/threads", {})
+        assert thread.id in fetch_text(page, f"{live.root_url}/v1/threads", {})
+        assert "mock.reset" in fetch_text(page, f"{live.root_url}/_mock/reset", {"method": "POST"})
+        assert thread.id not in fetch_text(page, f"{live.root_url}/v1/threads", {})
 
 
 # THREADS_REQUIRE_BETA
@@ -1208,9 +1172,9 @@ MALFORMED = (
     ],
 )
 def test_a_required_beta_is_asked_for_in_the_hosted_words(
-    make: Callable[..., Flask], path: str, header: str | None, message: str
+    client_with: Callable[..., FlaskClient], path: str, header: str | None, message: str
 ) -> None:
-    client = make(REQUIRE_BETA=True).test_client()
+    client = client_with(REQUIRE_BETA=True)
     answer = client.get(path, headers={} if header is None else {"OpenAI-Beta": header})
     assert answer.status_code == 400
     assert answer.json["error"] == {
@@ -1222,14 +1186,18 @@ def test_a_required_beta_is_asked_for_in_the_hosted_words(
 
 
 @pytest.mark.parametrize("header", ["assistants=v2", "realtime=v1, assistants=v2"])
-def test_a_required_beta_lets_its_requests_through(make: Callable[..., Flask], header: str) -> None:
-    client = make(REQUIRE_BETA=True).test_client()
+def test_a_required_beta_lets_its_requests_through(
+    client_with: Callable[..., FlaskClient], header: str
+) -> None:
+    client = client_with(REQUIRE_BETA=True)
     assert client.get("/v1/threads", headers={"OpenAI-Beta": header}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/_mock/faults", "/openapi.json"])
-def test_a_required_beta_concerns_the_api_only(make: Callable[..., Flask], path: str) -> None:
-    assert make(REQUIRE_BETA=True).test_client().get(path).status_code == 200
+def test_a_required_beta_concerns_the_api_only(
+    client_with: Callable[..., FlaskClient], path: str
+) -> None:
+    assert client_with(REQUIRE_BETA=True).get(path).status_code == 200
 
 
 def test_the_sdk_sends_the_beta_that_is_required(serve: Callable[..., Any]) -> None:

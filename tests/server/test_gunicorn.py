@@ -1,4 +1,4 @@
-"""gunicorn's settings, and what they promise: tidy stops and reloads, and no hostage threads."""
+"""gunicorn's settings: stops and reloads lose no request, and no client holds a thread."""
 
 import os
 import runpy
@@ -49,11 +49,11 @@ os.execv(command[0], command)
 """
 
 
-def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> dict[str, Any]:
+def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> dict[str, Any]:
     for name in list(os.environ):
         if name.startswith("THREADS_"):
             monkeypatch.delenv(name)
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(f"THREADS_{name}", value)
     return runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
@@ -77,8 +77,8 @@ def test_port_and_web_concurrency_of_the_environment_are_ignored(
 ) -> None:
     monkeypatch.setenv("PORT", "80")
     monkeypatch.setenv("WEB_CONCURRENCY", "9")
-    found = settings(monkeypatch, DATABASE_URL="memory")
-    assert (found["bind"], found["workers"]) == ("127.0.0.1:8000", 1)
+    values = settings(monkeypatch, DATABASE_URL="memory")
+    assert (values["bind"], values["workers"]) == ("127.0.0.1:8000", 1)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_termination_waits_for_requests_in_flight(serve: Callable[..., Any]) -
 
 
 def is_listening(server: Server) -> bool:
-    """Tell whether the master still holds its listening socket: to let go is how it stops."""
+    """Tell whether the master still has its listening socket; it stops by closing it."""
     return any(name.startswith("socket:") for name in open_files(server.process.pid))
 
 

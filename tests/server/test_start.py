@@ -1,4 +1,4 @@
-"""Starting and stopping, as `make run` does it: what is printed, refused, made and left behind."""
+"""Starts and stops as `make run` does them: output, refusals, and files made and removed."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ NOT_COPIED = (".venv", ".git", "tests", "instance", "__pycache__", ".*_cache")
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Server]:
+def by_make(tmp_path: Path) -> Iterator[Server]:
     """A server that `make run` started; its process is make, its pid the server's."""
     with launched(tmp_path / "log", MAKE_RUN) as process:
         server = await_ready(process, tmp_path / "log")
@@ -51,43 +51,45 @@ def create_thread(server: Server) -> str:
         return sdk.beta.threads.create().id
 
 
-def test_the_ready_line_is_all_that_stdout_ever_gets(made: Server) -> None:
-    create_thread(made)
-    os.kill(made.ready["pid"], signal.SIGTERM)
-    made.process.wait(timeout=30)
-    assert made.process.stdout is not None
-    assert made.process.stdout.read() == ""
-    assert made.ready["event"] == "ready"
+def test_the_ready_line_is_all_that_stdout_ever_gets(by_make: Server) -> None:
+    create_thread(by_make)
+    os.kill(by_make.ready["pid"], signal.SIGTERM)
+    by_make.process.wait(timeout=30)
+    assert by_make.process.stdout is not None
+    assert by_make.process.stdout.read() == ""
+    assert by_make.ready["event"] == "ready"
 
 
-def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(made: Server) -> None:
-    create_thread(made)
-    assert folders_of(made)
-    os.kill(made.ready["pid"], signal.SIGTERM)
-    assert made.process.wait(timeout=30) == 0
-    assert not folders_of(made)
+def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(by_make: Server) -> None:
+    create_thread(by_make)
+    assert folders_of(by_make)
+    os.kill(by_make.ready["pid"], signal.SIGTERM)
+    assert by_make.process.wait(timeout=30) == 0
+    assert not folders_of(by_make)
 
 
-def test_terminating_make_ends_the_server(made: Server) -> None:
-    made.process.send_signal(signal.SIGTERM)
-    made.process.wait(timeout=30)
-    assert not Path(f"/proc/{made.ready['pid']}").exists()
-    assert not folders_of(made)
+def test_terminating_make_ends_the_server(by_make: Server) -> None:
+    by_make.process.send_signal(signal.SIGTERM)
+    by_make.process.wait(timeout=30)
+    assert not Path(f"/proc/{by_make.ready['pid']}").exists()
+    assert not folders_of(by_make)
 
 
-def test_the_start_after_a_kill_removes_what_was_left(made: Server, tmp_path: Path) -> None:
-    os.killpg(made.process.pid, signal.SIGKILL)
-    made.process.wait(timeout=30)
-    assert folders_of(made)
+def test_the_start_after_a_kill_removes_what_was_left(by_make: Server, tmp_path: Path) -> None:
+    os.killpg(by_make.process.pid, signal.SIGKILL)
+    by_make.process.wait(timeout=30)
+    assert folders_of(by_make)
     with serving(tmp_path / "next") as server:
         assert create_thread(server)
-        assert not folders_of(made)
+        assert not folders_of(by_make)
 
 
-def test_a_start_leaves_the_folder_of_a_running_server_alone(made: Server, tmp_path: Path) -> None:
+def test_a_start_leaves_the_folder_of_a_running_server_alone(
+    by_make: Server, tmp_path: Path
+) -> None:
     with serving(tmp_path / "next"):
-        assert folders_of(made)
-    assert create_thread(made)
+        assert folders_of(by_make)
+    assert create_thread(by_make)
 
 
 @pytest.mark.sqlite_only("the folder is made for the database file")
@@ -121,7 +123,7 @@ def test_a_taken_port_is_refused_before_anything_slow_is_imported(
     assert imported.isdisjoint({"sqlalchemy", "flask", "database", "app"})
 
 
-def test_the_start_after_a_kill_finds_its_port_free_whoever_is_connected(
+def test_the_start_after_a_kill_finds_its_port_free_beside_open_connections(
     tmp_path: Path, free_port: int
 ) -> None:
     log, bind = tmp_path / "log", f"127.0.0.1:{free_port}"
@@ -139,7 +141,7 @@ def test_the_start_after_a_kill_finds_its_port_free_whoever_is_connected(
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process is there and not a zombie that nobody waits for."""
+    """Tell whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -211,6 +213,7 @@ def test_a_reload_without_the_database_ends_no_server(
         assert until(lambda: bool(server.workers()) and server.workers().isdisjoint(before))
         assert server.call("GET", "/healthz").status == 200
         assert server.call("GET", "/readyz").status == 503
+        assert server.call("GET", "/v1/threads").status == 503
         away.replace(gone)
         assert until(lambda: server.call("POST", "/v1/threads").status == 200)
 
@@ -277,10 +280,10 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Any]) -> None:
 
 
 def test_a_start_finishes_what_a_killed_process_left(
-    serve: Callable[..., Any], database_url: str, left: Callable[[], int]
+    serve: Callable[..., Any], database_url: str, threads_left: Callable[[], int]
 ) -> None:
     with serve(DATABASE_URL=database_url):
-        assert until(lambda: left() == 0)
+        assert until(lambda: threads_left() == 0)
 
 
 def test_a_reload_keeps_the_database_in_memory(serve: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""API keys: their form and life, what they open, and that a keyed server never opens again."""
+"""API keys: form, life and access; a server with keys never opens again."""
 
 import re
 import time
@@ -34,25 +34,23 @@ def rows(app: Flask) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def clock(database_url: str, new_key: NewKey) -> Iterator[tuple[FlaskClient, Callable[..., None]]]:
-    """A client of a keyed app with the mock controls, and what moves its clock."""
-    app = create_app({"DATABASE_URL": database_url, "MOCK": "on"})
-    client, headers = app.test_client(), bearer(new_key("clock"))
+def clock(
+    client_with: Callable[..., FlaskClient], new_key: NewKey
+) -> tuple[FlaskClient, Callable[..., None]]:
+    """A client of a keyed app with the mock controls, and a function that moves its clock."""
+    client, headers = client_with(MOCK="on"), bearer(new_key("clock"))
 
     def move(**to: int) -> None:
         assert client.put("/_mock/clock", json=to, headers=headers).status_code == 200
 
-    yield client, move
-    move()
-    with app.app_context():
-        db.engine.dispose()
+    return client, move
 
 
 @pytest.fixture
 def later(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[FlaskClient, Callable[[float], None]]:
-    """A client, and what sets the real clock so many seconds ahead."""
+    """A client, and a function that sets the real clock ahead by some seconds."""
     now = time.time()
     return client, lambda seconds: monkeypatch.setattr(time, "time", lambda: now + seconds)
 
@@ -131,9 +129,9 @@ def test_a_metadata_key_that_is_given_twice_is_refused(
 
 def test_the_list_shows_no_whole_key(flask: Commands, new_key: NewKey) -> None:
     key = new_key()
-    shown = flask("keys", "list").stdout
-    assert key[:12] in shown
-    assert key[12:] not in shown
+    output = flask("keys", "list").stdout
+    assert key[:12] in output
+    assert key[12:] not in output
 
 
 def test_a_key_is_stored_as_its_hash_only(new_key: NewKey, app: Flask, tmp_path: Path) -> None:
@@ -145,21 +143,21 @@ def test_a_key_is_stored_as_its_hash_only(new_key: NewKey, app: Flask, tmp_path:
         assert key[12:].encode() not in file.read_bytes()
 
 
-@pytest.mark.parametrize("given", [slice(None), slice(12)], ids=["whole", "as-shown"])
+@pytest.mark.parametrize("part", [slice(None), slice(12)], ids=["whole", "as-shown"])
 def test_revoke_takes_a_key_whole_or_as_it_is_shown(
-    flask: Commands, new_key: NewKey, client: FlaskClient, given: slice
+    flask: Commands, new_key: NewKey, client: FlaskClient, part: slice
 ) -> None:
     key, other = new_key(), new_key()
-    flask("keys", "revoke", key[given] + ("…" if given.stop else ""))
+    flask("keys", "revoke", key[part] + ("…" if part.stop else ""))
     assert (status_of(client, key), status_of(client, other)) == (401, 200)
 
 
-@pytest.mark.parametrize("given", ["", "tsk_", "tsk_00000000", UNKNOWN, "%"])
+@pytest.mark.parametrize("prefix", ["", "tsk_", "tsk_00000000", UNKNOWN, "%"])
 def test_revoke_of_an_unknown_key_fails_and_revokes_nothing(
-    flask: Commands, new_key: NewKey, client: FlaskClient, given: str
+    flask: Commands, new_key: NewKey, client: FlaskClient, prefix: str
 ) -> None:
     key = new_key()
-    assert "No valid key begins so" in flask("keys", "revoke", given, status=1).stderr
+    assert "No valid key begins so" in flask("keys", "revoke", prefix, status=1).stderr
     assert status_of(client, key) == 200
 
 
@@ -184,11 +182,13 @@ def test_the_scheme_is_read_in_any_case(client: FlaskClient, new_key: NewKey, sc
     assert client.get("/v1/threads", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("beside", [{}, {"Authorization": "Basic Og=="}], ids=["alone", "beside"])
+@pytest.mark.parametrize(
+    "other_headers", [{}, {"Authorization": "Basic Og=="}], ids=["alone", "beside"]
+)
 def test_a_key_may_come_in_the_header_api_key(
-    client: FlaskClient, new_key: NewKey, beside: dict[str, str]
+    client: FlaskClient, new_key: NewKey, other_headers: dict[str, str]
 ) -> None:
-    answer = client.get("/v1/threads", headers={"api-key": new_key(), **beside})
+    answer = client.get("/v1/threads", headers={"api-key": new_key(), **other_headers})
     assert answer.status_code == 200
 
 
@@ -227,10 +227,10 @@ def test_unknown_malformed_revoked_and_expired_keys_get_one_answer(
     answers = set()
     for key in (UNKNOWN, UNKNOWN[:-1] + "x", revoked, expired, "sk-" + "a" * 40):
         answer = client.get("/v1/threads", headers=bearer(key))
-        shown = f"{key[:8]}********{key[-4:]}"
-        assert shown in answer.text
+        masked_key = f"{key[:8]}********{key[-4:]}"
+        assert masked_key in answer.text
         assert key not in answer.text
-        answers.add((answer.status_code, answer.text.replace(shown, "KEY")))
+        answers.add((answer.status_code, answer.text.replace(masked_key, "KEY")))
     [(status, text)] = answers
     assert status == 401
     assert orjson.loads(text) == {
@@ -353,16 +353,16 @@ def test_the_mock_controls_that_are_on_need_a_key(
 
 @pytest.mark.sqlite_only("it traces the statements of SQLite")
 def test_requests_do_not_ask_for_the_key_each_time(
-    client: FlaskClient, new_key: NewKey, asked: list[str]
+    client: FlaskClient, new_key: NewKey, statements: list[str]
 ) -> None:
     key = new_key()
     assert status_of(client, key) == 200
-    asked.clear()
+    statements.clear()
     for _ in range(50):
         assert status_of(client, key, "/v1/threads/thread_missing") == 404
-    of_keys = [statement for statement in asked if "api_keys" in statement]
+    of_keys = [each for each in statements if "api_keys" in each]
     assert len(of_keys) < 10
-    assert len(asked) - len(of_keys) == 50
+    assert len(statements) - len(of_keys) == 50
 
 
 def test_the_last_use_is_written_once_a_minute(
@@ -388,7 +388,7 @@ def keyed(serve: Callable[..., Any], database_url: str) -> Iterator[Server]:
 
 
 def statuses(server: Server, key: str) -> set[int]:
-    """Ask both workers: what eight calls on connections of their own answer."""
+    """The statuses of eight calls on separate connections, so that both workers answer."""
     calls = [server.call("POST", "/v1/threads", **bearer(key)) for _ in range(8)]
     return {answer.status for answer in calls}
 

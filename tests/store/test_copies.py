@@ -63,9 +63,9 @@ def test_a_copy_is_out_of_sight_until_it_is_whole(
         first, second = ([thread["id"] for thread in page] for page in pages)
         return first, second
 
-    seen = between_batches(monkeypatch, look)
+    results = between_batches(monkeypatch, look)
     copy = client.post(f"/threads/{large}/copy").json
-    assert seen == [([large], [large])] * 2
+    assert results == [([large], [large])] * 2
     assert texts(client, copy["id"]) == [f"word{number}" for number in range(MESSAGES)]
     assert copy["metadata"] == {"size": "large"}
     found = client.get("/threads?metadata[size]=large&q=word24").json["data"]
@@ -75,13 +75,13 @@ def test_a_copy_is_out_of_sight_until_it_is_whole(
 def test_others_write_while_a_thread_is_copied_and_deleted(
     app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = between_batches(monkeypatch, lambda: app.test_client().post("/threads").status_code)
+    statuses = between_batches(monkeypatch, lambda: app.test_client().post("/threads").status_code)
     copy = client.post(f"/threads/{large}/copy").json["id"]
     client.delete(f"/threads/{large}")
-    assert set(written) == {200}
-    assert len(written) >= 4
+    assert set(statuses) == {200}
+    assert len(statuses) >= 4
     assert len(texts(client, copy)) == MESSAGES
-    assert stored(app) == (1 + len(written), MESSAGES)
+    assert stored(app) == (1 + len(statuses), MESSAGES)
 
 
 def test_a_thread_that_is_deleted_while_it_is_copied_is_404_and_leaves_nothing(
@@ -119,13 +119,13 @@ def test_a_deleted_thread_is_gone_at_the_first_commit(
 ) -> None:
     def look() -> tuple[int, list[Any]]:
         other = app.test_client()
-        found = other.get("/threads?metadata[size]=large").json["data"]
-        return other.get(f"/threads/{large}").status_code, found
+        page = other.get("/threads?metadata[size]=large").json["data"]
+        return other.get(f"/threads/{large}").status_code, page
 
-    seen = between_batches(monkeypatch, look)
+    results = between_batches(monkeypatch, look)
     assert client.delete(f"/threads/{large}").status_code == 200
-    assert len(seen) >= 2
-    assert all(each == (404, []) for each in seen)
+    assert len(results) >= 2
+    assert all(each == (404, []) for each in results)
     assert stored(app) == (0, 0)
 
 
@@ -165,8 +165,8 @@ def hidden() -> int:
 def test_many_copies_at_once_are_all_whole(app: Flask, client: FlaskClient, large: str) -> None:
     """On PostgreSQL, too, where each waits for a connection of its own."""
     with ThreadPoolExecutor(8) as pool:
-        made = [
+        answers = [
             pool.submit(app.test_client().post, f"/threads/{large}/copy").result for _ in range(8)
         ]
-        ids = [answer().json["id"] for answer in made]
+        ids = [answer().json["id"] for answer in answers]
     assert all(len(texts(client, id_)) == MESSAGES for id_ in ids)

@@ -1,4 +1,4 @@
-"""Lists: pages, cursors (also of what was deleted), filters, search, and how they are read."""
+"""Lists: pages, cursors (also of deleted objects), filters, search, and query plans."""
 
 import re
 from collections.abc import Callable
@@ -8,6 +8,23 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from sentences import (
+    NUL_IN_QUERY,
+    Refusal,
+    duplicate,
+    empty_string,
+    high_integer,
+    long_key,
+    long_string,
+    low_integer,
+    many_pairs,
+    no_object,
+    refusal_of,
+    unknown,
+    unsupported,
+    wrong_prefix,
+    wrong_type,
+)
 
 import database
 from store import lists, search, tombstones
@@ -30,7 +47,7 @@ def address(kind: str, client: FlaskClient) -> str:
 
 
 def add(client: FlaskClient, address: str, count: int) -> list[str]:
-    """Add so many objects to a list; return their ids, oldest first."""
+    """Add objects to a list; return their ids, oldest first."""
     body = {"role": "user", "content": "Hello"} if address.endswith("messages") else {}
     return [client.post(address, json=body).json["id"] for _ in range(count)]
 
@@ -39,12 +56,6 @@ def ids(client: FlaskClient, address: str, **query: Any) -> list[str]:
     answer = client.get(address, query_string=query)
     assert answer.status_code == 200, answer.text
     return [item["id"] for item in answer.json["data"]]
-
-
-def refusal(answer: Any) -> tuple[int, str | None, str | None, str]:
-    error = answer.json["error"]
-    assert list(error) == ["message", "type", "param", "code"]
-    return answer.status_code, error["param"], error["code"], error["message"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ def test_list_has_its_keys_in_wire_order(client: FlaskClient, address: str) -> N
     )
 
 
-def test_page_holds_twenty_unless_told(client: FlaskClient, address: str) -> None:
+def test_page_holds_twenty_by_default(client: FlaskClient, address: str) -> None:
     added = add(client, address, 21)
     assert ids(client, address) == added[:0:-1]
 
@@ -114,10 +125,10 @@ def test_order_is_that_of_creation_when_all_share_one_second(
 ) -> None:
     monkeypatch.setattr(tombstones, "unix_now", lambda: 1_700_000_000)
     added = add(client, address, 12)
-    found: list[str] = []
-    while page := ids(client, address, limit=5, order="asc", after=found[-1:]):
-        found += page
-    assert found == added
+    all_ids: list[str] = []
+    while page := ids(client, address, limit=5, order="asc", after=all_ids[-1:]):
+        all_ids += page
+    assert all_ids == added
     assert ids(client, address) == added[::-1]
 
 
@@ -169,8 +180,8 @@ def test_places_too_old_are_forgotten_by_the_next_delete(
     monkeypatch.setattr(tombstones, "unix_now", lambda: later)
     client.delete(f"/v1/threads/{second}")
     with app.app_context(), database.read() as connection:
-        kept = [row.id for row in connection.rows("SELECT id FROM tombstones")]
-    assert kept == [second]
+        remaining = [row.id for row in connection.rows("SELECT id FROM tombstones")]
+    assert remaining == [second]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -268,13 +279,13 @@ def test_metadata_filter_pages_with_a_cursor_outside_it(client: FlaskClient) -> 
 @pytest.fixture
 def dated(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Three threads, of the seconds 100, 200 and 300, each with a message and metadata."""
-    made = []
+    thread_ids = []
     for second in (100, 200, 300):
         monkeypatch.setattr(sources, "now", lambda second=second: second)
         message = {"role": "user", "content": f"Lisbon {second} old trams"}
         body = {"messages": [message], "metadata": {"odd": str(second // 100 % 2)}}
-        made.append(client.post("/v1/threads", json=body).json["id"])
-    return made
+        thread_ids.append(client.post("/v1/threads", json=body).json["id"])
+    return thread_ids
 
 
 @pytest.mark.parametrize(
@@ -433,8 +444,8 @@ def test_search_reads_text_parts_only(client: FlaskClient) -> None:
     ]
     body = {"messages": [{"role": "user", "content": parts, "metadata": {"word": "hidden"}}]}
     thread = client.post("/v1/threads", json=body).json["id"]
-    found = {word: ids(client, "/v1/threads", q=word) for word in ("first", "second")}
-    assert found == {"first": [thread], "second": [thread]}
+    results = {word: ids(client, "/v1/threads", q=word) for word in ("first", "second")}
+    assert results == {"first": [thread], "second": [thread]}
     for word in ("picture", "text", "hidden"):
         assert ids(client, "/v1/threads", q=word) == []
 
@@ -476,112 +487,60 @@ def test_search_that_takes_too_long_asks_for_a_rarer_word(
     client.post("/v1/threads", json=body)
     answer = client.get("/v1/threads", query_string={"q": q})
     message = "The search took too long. Ask for a rarer word, or narrow the dates."
-    assert refusal(answer) == (400, "q", "search_too_broad", message)
+    assert refusal_of(answer) == (message, "q", "search_too_broad")
     assert client.get("/v1/threads").status_code == 200
 
 
 LISTS = ["/v1/threads", "/v1/threads/{thread}/messages"]
 
 
-def _integer(param: str, bound: str, relation: str, limit: int, value: int) -> str:
-    return (
-        f"Invalid '{param}': integer {bound} value. Expected a value {relation} {limit}, "
-        f"but got {value} instead."
-    )
-
-
-def _type(param: str, expected: str) -> str:
-    return f"Invalid type for '{param}': expected {expected}, but got a string instead."
-
-
-def _duplicate(param: str) -> tuple[str, str, str]:
-    message = (
-        f"Duplicate parameter: '{param}'. You provided multiple values for this parameter, "
-        "whereas only one is allowed."
-    )
-    return param, "duplicate_parameter", message
-
-
 BOTH = [
+    ("limit=0", low_integer("limit", 1, 0)),
+    ("limit=-1", low_integer("limit", 1, -1)),
+    ("limit=101", high_integer("limit", 100, 101)),
+    (f"limit={'9' * 30}", high_integer("limit", 100, int("9" * 30))),
     *(
-        (f"limit={value}", "limit", f"integer_{side}_value", _integer("limit", *words, int(value)))
-        for value, side, words in [
-            ("0", "below_min", ("below minimum", ">=", 1)),
-            ("-1", "below_min", ("below minimum", ">=", 1)),
-            ("101", "above_max", ("above maximum", "<=", 100)),
-            ("9" * 30, "above_max", ("above maximum", "<=", 100)),
-        ]
-    ),
-    *(
-        (f"limit={value}", "limit", "invalid_type", _type("limit", "an integer"))
+        (f"limit={value}", wrong_type("limit", "an integer", "a string"))
         for value in ("", "x", "1.0", "1e1", "+1", "%201", "0x1", "1_0", "%D9%A1", "²", "true")
     ),
     *(
-        (
-            f"order={value}",
-            "order",
-            "invalid_value",
-            f"Invalid value: '{value}'. Supported values are: 'asc' and 'desc'.",
-        )
+        (f"order={value}", unsupported("order", value, "'asc' and 'desc'"))
         for value in ("", "ASC", "random()")
     ),
-    *((f"{p}=a&{p}=a", *_duplicate(p)) for p in ("limit", "order", "after", "before", "x")),
-    *(
-        (f"{name}=1", name, "unknown_parameter", f"Unknown parameter: '{name}'.{hint}")
-        for name, hint in (
-            ("offset", ""),
-            ("Limit", " Did you mean 'limit'?"),
-            ("limit[]", " Did you mean 'limit'?"),
-            ("include", ""),
-        )
-    ),
-    (
-        "order=%00",
-        None,
-        None,
-        "Query parameters cannot hold the NUL character (U+0000).",
-    ),
+    *((f"{p}=a&{p}=a", duplicate(p)) for p in ("limit", "order", "after", "before", "x")),
+    ("offset=1", unknown("offset")),
+    ("Limit=1", unknown("Limit", "limit")),
+    ("limit[]=1", unknown("limit[]", "limit")),
+    ("include=1", unknown("include")),
+    ("order=%00", NUL_IN_QUERY),
 ]
 
 
 @pytest.mark.parametrize("address", LISTS)
-@pytest.mark.parametrize(("query", "param", "code", "message"), BOTH)
+@pytest.mark.parametrize(("query", "refusal"), BOTH)
 def test_bad_query_of_a_list_is_refused(
-    client: FlaskClient, address: str, query: str, param: str, code: str, message: str
+    client: FlaskClient, address: str, query: str, refusal: Refusal
 ) -> None:
     address = address.format(thread=client.post("/v1/threads").json["id"])
-    assert refusal(client.get(f"{address}?{query}")) == (400, param, code, message)
-
-
-def _cursor_faults(prefix: str, kind: str) -> list[tuple[str, str, str]]:
-    return [
-        ("", "empty_string", "empty string. Expected a string with minimum length 1, but got an "
-         "empty string instead."),
-        ("run_1", "invalid_value", f"'run_1'. Expected an ID that begins with '{prefix}'."),
-        (f"{prefix}_é", "invalid_value", "ids hold letters, digits, '_' and '-' only."),
-        (f"{prefix}_" + "x" * 64, "string_above_max_length",
-         "string too long. Expected a string with maximum length 64, but got a string with length "
-         f"{len(prefix) + 65} instead."),
-    ]  # fmt: skip
+    assert refusal_of(client.get(f"{address}?{query}")) == refusal
 
 
 @pytest.mark.parametrize("param", ["after", "before"])
 @pytest.mark.parametrize(
-    ("address", "value", "code", "rest"),
-    [
-        (address, *fault)
-        for address, prefix, kind in zip(
-            LISTS, ("thread", "msg"), ("thread", "message"), strict=True
-        )
-        for fault in _cursor_faults(prefix, kind)
-    ],
+    ("address", "prefix"), [(LISTS[0], "thread"), (LISTS[1], "msg")], ids=["threads", "messages"]
 )
 def test_malformed_cursor_is_refused(
-    client: FlaskClient, address: str, param: str, value: str, code: str, rest: str
+    client: FlaskClient, address: str, prefix: str, param: str
 ) -> None:
     address = address.format(thread=client.post("/v1/threads").json["id"])
-    answer = client.get(address, query_string={param: value})
-    assert refusal(answer) == (400, param, code, f"Invalid '{param}': {rest}")
+    letters = f"Invalid '{param}': ids hold letters, digits, '_' and '-' only."
+    for value, refusal in (
+        ("", empty_string(param)),
+        ("run_1", wrong_prefix(param, "run_1", prefix)),
+        (f"{prefix}_é", (letters, param, "invalid_value")),
+        (f"{prefix}_" + "x" * 64, long_string(param, 64, len(prefix) + 65)),
+    ):
+        assert refusal_of(client.get(address, query_string={param: value})) == refusal
 
 
 @pytest.mark.parametrize("param", ["after", "before"])
@@ -591,8 +550,8 @@ def test_unknown_cursor_is_refused(
     add(client, address, 1)
     cursor = f"{'thread' if kind == 'threads' else 'msg'}_unknown"
     answer = client.get(address, query_string={param: cursor})
-    message = f"No {kind[:-1]} found with id '{cursor}'."
-    assert refusal(answer) == (400, param, "invalid_value", message)
+    message, _, _ = no_object(kind[:-1], cursor)
+    assert refusal_of(answer) == (message, param, "invalid_value")
 
 
 def test_cursor_of_another_threads_message_is_unknown(client: FlaskClient) -> None:
@@ -603,109 +562,56 @@ def test_cursor_of_another_threads_message_is_unknown(client: FlaskClient) -> No
     (cursor,) = ids(client, f"/v1/threads/{two}/messages")
     for _ in range(2):
         answer = client.get(f"/v1/threads/{one}/messages", query_string={"after": cursor})
-        assert refusal(answer)[:3] == (400, "after", "invalid_value")
+        assert refusal_of(answer)[1:] == ("after", "invalid_value")
         client.delete(f"/v1/threads/{two}/messages/{cursor}")
 
 
+NOT_METADATA = wrong_type("metadata", "a metadata object", "a string")
+
+
 @pytest.mark.parametrize(
-    ("query", "param", "code", "message"),
+    ("query", "refusal"),
     [
-        ("metadata=x", "metadata", "invalid_type", _type("metadata", "a metadata object")),
-        (
-            "metadata=x&metadata[a]=1",
-            "metadata",
-            "invalid_type",
-            _type("metadata", "a metadata object"),
-        ),
-        (
-            "metadata[a]=1&metadata=x",
-            "metadata",
-            "invalid_type",
-            _type("metadata", "a metadata object"),
-        ),
-        ("metadata[a]=1&metadata[a]=2", *_duplicate("metadata[a]")),
-        (
-            "&".join(f"metadata[{number}]=x" for number in range(17)),
-            "metadata",
-            "object_above_max_properties",
-            "Invalid 'metadata': too many properties. Expected an object with at most 16 "
-            "properties, but got an object with 17 properties instead.",
-        ),
-        (
-            "metadata[k]=" + "v" * 513,
-            "metadata.k",
-            "string_above_max_length",
-            "Invalid 'metadata.k': string too long. Expected a string with maximum length 512, "
-            "but got a string with length 513 instead.",
-        ),
-        (
-            f"metadata[{'k' * 65}]=v",
-            f"metadata.{'k' * 65}",
-            "property_name_above_max_length",
-            "Invalid property name in 'metadata': 'kkk...kkk' is too long. Expected a string with "
-            "maximum length 64, but got a string with length 65 instead.",
-        ),
+        ("metadata=x", NOT_METADATA),
+        ("metadata=x&metadata[a]=1", NOT_METADATA),
+        ("metadata[a]=1&metadata=x", NOT_METADATA),
+        ("metadata[a]=1&metadata[a]=2", duplicate("metadata[a]")),
+        ("&".join(f"metadata[{number}]=x" for number in range(17)), many_pairs("metadata", 17)),
+        ("metadata[k]=" + "v" * 513, long_string("metadata.k", 512, 513)),
+        (f"metadata[{'k' * 65}]=v", long_key(f"metadata.{'k' * 65}", "kkk...kkk", 65)),
         *(
-            (
-                f"metadata{rest}=1",
-                f"metadata{rest}",
-                "unknown_parameter",
-                f"Unknown parameter: 'metadata{rest}'. Did you mean 'metadata'?",
-            )
+            (f"metadata{rest}=1", unknown(f"metadata{rest}", "metadata"))
             for rest in ("[a", ".a", "a]")
         ),
         *(
-            (f"{param}={value}", param, "invalid_type", _type(param, "an integer"))
+            (f"{param}={value}", wrong_type(param, "an integer", "a string"))
             for param in ("created_after", "created_before")
             for value in ("", "yesterday", "2024-01-01", "1.5", "NaN", "9" * 401)
         ),
-        (
-            "created_after=-1",
-            "created_after",
-            "integer_below_min_value",
-            _integer("created_after", "below minimum", ">=", 0, -1),
-        ),
-        (
-            "created_before=9007199254740992",
-            "created_before",
-            "integer_above_max_value",
-            _integer("created_before", "above maximum", "<=", 253402300799, 2**53),
-        ),
-        (
-            "q=",
-            "q",
-            "empty_string",
-            "Invalid 'q': empty string. Expected a string with minimum length 1, "
-            "but got an empty string instead.",
-        ),
+        ("created_after=-1", low_integer("created_after", 0, -1)),
+        (f"created_before={2**53}", high_integer("created_before", 253402300799, 2**53)),
+        ("q=", empty_string("q")),
         *(
-            (f"q={value}", "q", "empty_string", "Invalid 'q': expected at least one word.")
+            (f"q={value}", ("Invalid 'q': expected at least one word.", "q", "empty_string"))
             for value in ("%20", "%22%22", "%22%20%22", "%22")
         ),
-        (
-            "q=" + "x" * 513,
-            "q",
-            "string_above_max_length",
-            "Invalid 'q': string too long. Expected a string with maximum length 512, "
-            "but got a string with length 513 instead.",
-        ),
-        ("q=a&q=b", *_duplicate("q")),
-        ("q=%00", None, None, "Query parameters cannot hold the NUL character (U+0000)."),
-        ("run_id=run_1", "run_id", "unknown_parameter", "Unknown parameter: 'run_id'."),
+        ("q=" + "x" * 513, long_string("q", 512, 513)),
+        ("q=a&q=b", duplicate("q")),
+        ("q=%00", NUL_IN_QUERY),
+        ("run_id=run_1", unknown("run_id")),
     ],
 )
 def test_bad_filter_of_threads_is_refused(
-    client: FlaskClient, query: str, param: str, code: str, message: str
+    client: FlaskClient, query: str, refusal: Refusal
 ) -> None:
-    assert refusal(client.get(f"/v1/threads?{query}")) == (400, param, code, message)
+    assert refusal_of(client.get(f"/v1/threads?{query}")) == refusal
 
 
 @pytest.mark.parametrize("name", ["q", "metadata[a]", "created_after", "created_before"])
 def test_messages_have_no_filter_of_threads(client: FlaskClient, name: str) -> None:
     thread = client.post("/v1/threads").json["id"]
     answer = client.get(f"/v1/threads/{thread}/messages", query_string={name: "1"})
-    param = name.partition("[")[0]
-    assert refusal(answer) == (400, param, "unknown_parameter", f"Unknown parameter: '{param}'.")
+    assert refusal_of(answer) == unknown(name.partition("[")[0])
 
 
 PLANS = [
@@ -753,26 +659,26 @@ def test_list_walks_an_index_and_never_a_whole_table(
 
 
 @pytest.fixture
-def explained(app: Flask, asked: list[str]) -> Callable[[], list[str]]:
+def explained(app: Flask, statements: list[str]) -> Callable[[], list[str]]:
     """Return a function that gives the query plan of every SELECT since it was last called."""
 
     def plans() -> list[str]:
-        selects = [statement for statement in asked if statement.startswith("SELECT")]
+        selects = [each for each in statements if each.startswith("SELECT")]
         with app.app_context(), database.read() as connection:
             steps = [
                 row[3]
-                for statement in selects
-                for row in connection.raw.execute(f"EXPLAIN QUERY PLAN {statement}")
+                for select in selects
+                for row in connection.raw.execute(f"EXPLAIN QUERY PLAN {select}")
             ]
-        asked.clear()
+        statements.clear()
         return steps
 
     return plans
 
 
 def test_copy_has_the_same_messages_under_new_ids(client: FlaskClient) -> None:
-    given = [{"role": r, "content": f"{r} {n}"} for n in range(600) for r in ("user", "assistant")]
-    thread = client.post("/v1/threads", json={"messages": given, "metadata": {"a": "1"}}).json
+    bodies = [{"role": r, "content": f"{r} {n}"} for n in range(600) for r in ("user", "assistant")]
+    thread = client.post("/v1/threads", json={"messages": bodies, "metadata": {"a": "1"}}).json
     copy = client.post(f"/v1/threads/{thread['id']}/copy")
     assert copy.status_code == 200
     assert list(copy.json) == list(thread)
@@ -787,13 +693,13 @@ def test_copy_has_the_same_messages_under_new_ids(client: FlaskClient) -> None:
 
 
 def _all_messages(client: FlaskClient, thread: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     answer: dict[str, Any] = {"has_more": True}
     while answer["has_more"]:
-        query = {"limit": 100, "order": "asc", "after": [m["id"] for m in found[-1:]]}
+        query = {"limit": 100, "order": "asc", "after": [m["id"] for m in messages[-1:]]}
         answer = client.get(f"/v1/threads/{thread}/messages", query_string=query).json
-        found += answer["data"]
-    return found
+        messages += answer["data"]
+    return messages
 
 
 @pytest.mark.parametrize(
@@ -810,8 +716,8 @@ def test_copy_keeps_or_replaces_the_metadata(
     client: FlaskClient, body: dict[str, Any] | None, metadata: dict[str, str]
 ) -> None:
     resources = {"code_interpreter": {"file_ids": ["file-1"]}}
-    given = {"metadata": {"a": "1"}, "tool_resources": resources}
-    thread = client.post("/v1/threads", json=given).json["id"]
+    original = {"metadata": {"a": "1"}, "tool_resources": resources}
+    thread = client.post("/v1/threads", json=original).json["id"]
     options = {} if body is None else {"json": body}
     copy = client.post(f"/v1/threads/{thread}/copy", **options).json
     assert (copy["metadata"], copy["tool_resources"]) == (metadata, resources)
@@ -828,27 +734,14 @@ def test_copy_is_found_by_search_and_metadata_and_lives_alone(client: FlaskClien
 
 
 @pytest.mark.parametrize(
-    ("thread", "body", "expected"),
+    ("thread", "body", "status", "refusal"),
     [
-        ("thread_unknown", {}, (404, None, None, "No thread found with id 'thread_unknown'.")),
-        (
-            "conv_1",
-            {},
-            (
-                400,
-                "thread_id",
-                "invalid_value",
-                "Invalid 'thread_id': 'conv_1'. Expected an ID that begins with 'thread'.",
-            ),
-        ),
-        (
-            "thread_unknown",
-            {"messages": []},
-            (400, "messages", "unknown_parameter", "Unknown parameter: 'messages'."),
-        ),
+        ("thread_unknown", {}, 404, no_object("thread", "thread_unknown")),
+        ("conv_1", {}, 400, wrong_prefix("thread_id", "conv_1", "thread")),
+        ("thread_unknown", {"messages": []}, 400, unknown("messages")),
     ],
 )
 def test_copy_that_cannot_be_made_is_refused(
-    client: FlaskClient, thread: str, body: dict[str, Any], expected: tuple[Any, ...]
+    client: FlaskClient, thread: str, body: dict[str, Any], status: int, refusal: Refusal
 ) -> None:
-    assert refusal(client.post(f"/v1/threads/{thread}/copy", json=body)) == expected
+    assert refusal_of(client.post(f"/v1/threads/{thread}/copy", json=body), status) == refusal

@@ -135,8 +135,8 @@ def test_a_wrong_method_is_405_with_allow(
     assert set(answer.headers["Allow"].split(", ")) == allowed
     error = envelope(answer)
     assert error["code"] == "unsupported_operation"
-    listed = ", ".join(sorted(allowed))
-    assert error["message"] == f"Method not allowed ({method} {path}). Use one of: {listed}."
+    methods = ", ".join(sorted(allowed))
+    assert error["message"] == f"Method not allowed ({method} {path}). Use one of: {methods}."
 
 
 @pytest.mark.parametrize("path", ["/v1/threads", "/threads/thread_a", "/healthz"])

@@ -15,9 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import database
-from app import create_app
 from database import sqlite
-from models import db
 
 DAY = 86_400
 ROUTES = {
@@ -164,18 +162,14 @@ def test_the_answer_of_a_thread_that_is_gone_is_still_replayed(client: FlaskClie
 
 
 @pytest.fixture
-def clock(database_url: str) -> Iterator[tuple[FlaskClient, Callable[..., None]]]:
-    """A client of an app with the mock controls, and what moves its clock."""
-    app = create_app({"DATABASE_URL": database_url, "MOCK": "on"})
-    client = app.test_client()
+def clock(client_with: Callable[..., FlaskClient]) -> tuple[FlaskClient, Callable[..., None]]:
+    """A client of an app with the mock controls, and a function that moves its clock."""
+    client = client_with(MOCK="on")
 
     def move(**to: int) -> None:
         assert client.put("/_mock/clock", json=to).status_code == 200
 
-    yield client, move
-    move()
-    with app.app_context():
-        db.engine.dispose()
+    return client, move
 
 
 @pytest.mark.parametrize(("seconds", "replayed"), [(DAY - 1, True), (DAY, False)])
@@ -276,6 +270,6 @@ def test_an_answer_lost_after_the_commit_doubles_the_object_only_without_a_key(
         cut = sdk.with_options(base_url=url)
         thread = cut.beta.threads.create(metadata={"of": name}, extra_headers=headers)
         assert line.has_cut
-    found = threads_of(server, name)
-    assert len(found) == objects
-    assert thread.id in found
+    ids = threads_of(server, name)
+    assert len(ids) == objects
+    assert thread.id in ids

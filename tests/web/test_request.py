@@ -1,4 +1,4 @@
-"""What belongs to a request is its own, whatever context it runs in."""
+"""Each request has its own data, in any context."""
 
 import pytest
 from conftest import bearer

@@ -15,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sentences import Refusal, refusal_of
 
 import database
 from models import Message
@@ -121,11 +122,8 @@ def named(cases: dict[str, Any]) -> list[Any]:
     ]
 
 
-def refused(client: FlaskClient, path: str, data: bytes) -> tuple[str, str | None, str | None]:
-    answer = client.post(path, data=data, content_type=JSON)
-    assert answer.status_code == 400, answer.text[:300]
-    error = answer.json["error"]
-    return error["message"], error["param"], error["code"]
+def refused(client: FlaskClient, path: str, data: bytes) -> Refusal:
+    return refusal_of(client.post(path, data=data, content_type=JSON))
 
 
 @pytest.mark.parametrize("data", named(INVALID_JSON))
@@ -205,9 +203,7 @@ def test_a_body_of_another_type_is_415(
     client: FlaskClient, path: str, content_type: str | None
 ) -> None:
     answer = client.post(path, data=b"{}", content_type=content_type)
-    assert answer.status_code == 415
-    assert answer.json["error"]["code"] == "unsupported_media_type"
-    assert answer.json["error"]["type"] == "invalid_request_error"
+    assert refusal_of(answer, 415)[2] == "unsupported_media_type"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity"])
@@ -246,15 +242,10 @@ def test_an_empty_body_of_any_type_is_an_empty_object(
 
 def test_a_body_above_the_limit_is_413(client: FlaskClient, app: Flask, path: str) -> None:
     app.config["MAX_BODY_BYTES"] = LIMIT
-    answer = client.post(path, data=b" " * (LIMIT - 1) + b"{}", content_type=JSON)
-    assert answer.status_code == 413
-    assert answer.json["error"]["code"] == "request_too_large"
-
-
-def test_a_body_at_the_limit_is_read(client: FlaskClient, app: Flask, path: str) -> None:
-    app.config["MAX_BODY_BYTES"] = LIMIT
-    answer = client.post(path, data=b" " * (LIMIT - 2) + b"{}", content_type=JSON)
-    assert answer.status_code == 200
+    body = b" " * (LIMIT - 2) + b"{}"
+    assert client.post(path, data=body, content_type=JSON).status_code == 200
+    answer = client.post(path, data=b" " + body, content_type=JSON)
+    assert refusal_of(answer, 413)[2] == "request_too_large"
 
 
 # round trips
@@ -379,11 +370,6 @@ def test_what_follows_the_announced_length_is_no_part_of_the_body(exchange: Exch
     assert (status, thread["metadata"]) == (200, {"k": "v"})
 
 
-def test_a_gzip_body_is_415(exchange: Exchange) -> None:
-    status, _ = exchange("Content-Encoding: gzip\r\nContent-Length: 4\r\n", b"\x1f\x8b\x08\x00")
-    assert status == 415
-
-
 def test_a_length_above_the_limit_is_413_before_the_body_is_sent(exchange: Exchange) -> None:
     status, answer = exchange("Content-Length: 10000000000\r\n", b"{")
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
@@ -411,20 +397,19 @@ def test_a_body_of_a_length_above_the_limit_is_413(small: Server, size: int, sta
     assert send(small, headers, b"{}" + b" " * (size - 2))[0] == status
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        f"{CHUNKED}Content-Length: 2\r\n",
-        "Content-Length: 2\r\nContent-Length: 3\r\n",
-        "Content-Length: +2\r\n",
-        "Content-Length: -5\r\n",
-        "Content-Length: 1e3\r\n",
-        "Host: evil.example\r\n",
-        "Bad Name: x\r\n",
-        "X-Nul: a\0b\r\n",
-    ],
-    ids=repr,
-)
+FRAMINGS = [
+    f"{CHUNKED}Content-Length: 2\r\n",
+    "Content-Length: 2\r\nContent-Length: 3\r\n",
+    "Content-Length: +2\r\n",
+    "Content-Length: -5\r\n",
+    "Content-Length: 1e3\r\n",
+    "Host: evil.example\r\n",
+    "Bad Name: x\r\n",
+    "X-Nul: a\0b\r\n",
+]
+
+
+@pytest.mark.parametrize("headers", FRAMINGS, ids=repr)
 def test_ambiguous_framing_is_400(server: Server, headers: str) -> None:
     head = f"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{{}}"
     with socket.create_connection(server.address, timeout=20) as connection:

@@ -1,14 +1,11 @@
 """Open mode: only this machine may call, and no foreign web page may change anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
-
-from app import create_app
-from models import db
 
 OWN = "http://localhost"
 TOOL = "https://tool.example"
@@ -25,21 +22,6 @@ FOREIGN = [
     pytest.param({"Origin": OWN, "Sec-Fetch-Site": "cross-site"}, id="own-origin-cross-site"),
     pytest.param({"Origin": TOOL, "Sec-Fetch-Site": "none"}, id="foreign-origin-no-site"),
 ]
-
-
-@pytest.fixture
-def client_with(database_url: str) -> Iterator[Callable[..., FlaskClient]]:
-    """Make the client of an app with settings of its own."""
-    apps = []
-
-    def make(**settings: Any) -> FlaskClient:
-        apps.append(create_app({"DATABASE_URL": database_url, **settings}))
-        return apps[-1].test_client()
-
-    yield make
-    for app in apps:
-        with app.app_context():
-            db.engine.dispose()
 
 
 def refusal(answer: TestResponse) -> tuple[int, str | None]:
