@@ -200,7 +200,7 @@ def _store(connection: Connection, writes: list[Write]) -> None:
     try:
         connection.change("BEGIN IMMEDIATE")
         for write in writes:
-            _run(connection, write, is_alone=len(writes) == 1)
+            _run(connection, write, is_first=write is writes[0])
         _commit(connection, [write for write in writes if write.error is None])
     except Exception as error:
         for write in writes:
@@ -209,15 +209,19 @@ def _store(connection: Connection, writes: list[Write]) -> None:
         connection.raw.rollback()
 
 
-def _run(connection: Connection, write: Write, is_alone: bool) -> None:
+def _run(connection: Connection, write: Write, is_first: bool) -> None:
     """Run a write; undo it alone when it fails. Raises when SQLite undid the whole transaction."""
-    if is_alone:
-        return write.run(connection)
-    connection.change("SAVEPOINT write")
+    if not is_first:
+        connection.change("SAVEPOINT write")
     write.run(connection)
-    if write.error is not None:
-        if not connection.raw.in_transaction:
-            raise write.error
+    if write.error is None:
+        return
+    if not connection.raw.in_transaction:
+        raise write.error
+    if is_first:
+        connection.raw.rollback()
+        connection.change("BEGIN IMMEDIATE")
+    else:
         connection.change("ROLLBACK TO write")
 
 
