@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 import database
 from database import Connection
 from models import HIDDEN_PROJECT, Message, Thread
+from rules.errors import ApiError
 from store import deletions, messages, threads
 from store.ids_and_clock import new_id, unix_now
 from store.objects import Object, thread_object, to_json
@@ -47,23 +49,32 @@ class Copy:
             # Later messages are not copied, nor those that are deleted before their batch.
             self._last = connection.value(_LAST, {"source": self._source})
             is_large = self._is_large(connection)
-        while is_large:
-            is_large = database.write(self._copy_hidden)
-            time.sleep(deletions.PAUSE_SECONDS)
+        try:
+            while is_large:
+                is_large = database.write(self._copy_hidden)
+                time.sleep(deletions.PAUSE_SECONDS)
+        except Exception:
+            self._drop()
+            raise
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._hidden_seq and not self._is_shown:
-            deletions.delete_hidden(self._hidden_seq)
+        if not self._is_shown:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._hidden_seq:
+            with suppress(ApiError):  # delete_left() deletes what stays
+                deletions.delete_hidden(self._hidden_seq)
 
     def show(self, connection: Connection) -> Object:
         """Copy the last batch and show the copy; return the thread object. Raises ApiError 404."""
         row = self._find(connection)
         seq = self._hidden_seq or _hide(connection, row)
         self._copy_batch(connection, seq)
-        values = {"metadata": row.metadata, "tool_resources": row.tool_resources} | self._changed
-        values |= {"project": self._project, "id": new_id("thread")}
-        shown = connection.row(_SHOW, values | {"created_at": unix_now(), "of_seq": seq})
+        own = {"project": self._project, "id": new_id("thread"), "created_at": unix_now()}
+        values = row._asdict() | self._changed | own | {"seq": seq, "of_seq": seq}
+        shown = connection.row(_SHOW, values)
         self._is_shown = True
         return thread_object(shown)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ import database
 from database import Connection, Values
 from models import HIDDEN_PROJECT, Message, Thread
 from rules import refusals
+from rules.errors import ApiError
 from store.tombstones import burial, bury
 
 MESSAGES_AT_ONCE = 500
@@ -40,8 +42,9 @@ def delete_threads(
     """Delete the project's threads that meet a condition; return how many."""
     change = partial(_delete, which=which, values={"of_project": project, **(values or {})})
     count, hidden = database.write(change, seconds)  # after this no reader finds them
-    for seq in hidden:
-        delete_hidden(seq, seconds)
+    with suppress(ApiError):  # they are gone for all readers; delete_left() deletes what stays
+        for seq in hidden:
+            delete_hidden(seq, seconds)
     return count
 
 

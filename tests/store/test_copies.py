@@ -1,5 +1,6 @@
 """Large threads: copied and deleted in batches, while others write, and whole for every reader."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from conftest import until
 from flask import Flask
 from flask.testing import FlaskClient
 
 import database
+from database import sqlite
 from models import DEFAULT_PROJECT, HIDDEN_PROJECT, Message, Thread
 from store import copies, deletions
 from store.copies import Copy
@@ -105,6 +108,38 @@ def test_a_copy_has_the_messages_of_its_beginning(
     )
     copy = client.post(f"/threads/{large}/copy").json["id"]
     assert texts(client, copy) == [f"word{number}" for number in range(MESSAGES)]
+
+
+@pytest.mark.sqlite_only("another writer keeps none waiting on PostgreSQL")
+def test_a_copy_or_deletion_that_gets_no_turn_leaves_nothing_half_done(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy is refused; a deletion is done for every reader, and ends later."""
+    turn = app.extensions["database"].turn
+    monkeypatch.setattr(sqlite, "QUEUE_SECONDS", 0.05)
+
+    def hold_turn() -> None:
+        threading.Thread(target=turn.acquire, args=(1,)).start()
+        assert until(turn._lock.locked)
+
+    between_batches(monkeypatch, hold_turn)
+    assert client.post(f"/threads/{large}/copy").json["error"]["code"] == "database_busy"
+    turn.release()
+    assert client.delete(f"/threads/{large}").status_code == 200
+    assert client.get(f"/threads/{large}").status_code == 404
+    turn.release()
+    monkeypatch.undo()
+    later = time.time() + deletions.LEFT_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    with app.app_context():
+        deletions.delete_left()
+    assert stored(app) == (0, 0)
+
+
+def test_a_copy_follows_the_columns_of_the_model(client: FlaskClient, large: str) -> None:
+    thread = client.post("/threads", json={"tool_resources": {"file_search": {}}}).json
+    copy = client.post(f"/threads/{thread['id']}/copy").json
+    assert copy | {"id": thread["id"], "created_at": thread["created_at"]} == thread
 
 
 def test_an_idempotent_copy_is_made_once(app: Flask, client: FlaskClient, large: str) -> None:
