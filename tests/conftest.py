@@ -306,22 +306,24 @@ def launched(
     assert not (secret := SECRET.search(log.read_text(errors="replace"))), f"logged: {secret}"
 
 
-def await_ready(process: subprocess.Popen[str], log: Path) -> Server:
-    """Wait for the ready line of a launched server."""
+def await_ready(process: subprocess.Popen[str], log: Path, workers: int = 1) -> Server:
+    """Wait for the ready line of a launched server and for its workers."""
     assert process.stdout is not None
     watchdog = threading.Timer(30, process.kill)
     watchdog.start()
     line = process.stdout.readline()
     watchdog.cancel()
     assert line, f"the server did not start:\n{log.read_text()}"
-    return Server(process, json.loads(line), log)
+    server = Server(process, json.loads(line), log)
+    assert until(lambda: len(server.workers()) >= workers or process.poll() is not None)
+    return server
 
 
 @contextmanager
 def serving(log: Path, **settings: Any) -> Iterator[Server]:
     """Run gunicorn as `make run` does, on a free port; stop it with SIGTERM."""
     with launched(log, **settings) as process:
-        server = await_ready(process, log)
+        server = await_ready(process, log, settings.get("WORKERS", 1))
         yield server
         if process.poll() is None:
             server.stop()

@@ -25,6 +25,7 @@ WRITERS = 8
 RESTART_SECONDS = 2 if WHOLE else 10
 INITIAL_MESSAGES = (0, 3, 7)
 SECONDS_TO_ANSWER = 20
+_LOADS = count()
 
 State = tuple[int, tuple[str, ...]] | None
 """A thread as stored: how often it was modified, and its messages. None: there is no such thread"""
@@ -100,7 +101,7 @@ class Load:
     """Eight writers on separate threads, so that every stored state has one known writer."""
 
     def __init__(self, server: Server, writers: int = WRITERS) -> None:
-        self._server = server
+        self._server, self._number = server, next(_LOADS)
         self._stop = threading.Event()
         self.records: list[Record] = []
         self.refusals: Counter[tuple[int, str | None]] = Counter()
@@ -138,7 +139,7 @@ class Load:
             if self._stop.is_set():
                 return
             try:
-                self._step(chance, client, own, f"{id(self)}-{number}-{turn}")
+                self._step(chance, client, own, f"{self._number}-{number}-{turn}")
             except (OSError, http.client.HTTPException):
                 self.dropped += 1
                 own.clear()

@@ -72,7 +72,7 @@ def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path) -> None
     settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
     replaced = []
     with launched(log, **settings) as process:
-        server = await_ready(process, log)
+        server = await_ready(process, log, workers=2)
         with Load(server) as load:
             for _ in ROUNDS:
                 enough = load.acknowledged + WRITES_A_ROUND
