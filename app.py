@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flask
+from flask.typing import ResponseReturnValue
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import MapAdapter
@@ -16,7 +17,7 @@ import mock
 import routes
 from database import startup, transactions
 from store import api_keys
-from web import error_answers, request_checks, responses
+from web import error_answers, request_body, request_checks, responses
 from web.request import Request
 from web.secret_key import secret_key
 
@@ -25,6 +26,13 @@ class App(flask.Flask):
     """Flask with our request class. It saves time: it looks for no subdomains."""
 
     request_class = Request
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer a request whose checks are over. Only now its body is read, if it has a view."""
+        if flask.request.routing_exception:
+            return super().dispatch_request()
+        with request_body.whole_body():
+            return super().dispatch_request()
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """Return the router of a request. Raises SecurityError (400) for a malformed Host."""

@@ -1,7 +1,7 @@
 """The driver's connection inside one transaction. It runs Core statements, each compiled once."""
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -38,12 +38,6 @@ class Connection:
     def rows_at_once(self, statement: sa.Select[*tuple[Any, ...]], values: Values) -> list[Any]:
         """Return all rows of a list, in any order."""
         return self.rows(statement, values)
-
-    def batches(self, statement: Statement, values: Values, size: int) -> Iterator[list[Any]]:
-        """Yield all rows, `size` at a time."""
-        cursor, types = self._run(statement, values)
-        while rows := cursor.fetchmany(size):
-            yield _named(cursor, types, rows)
 
     def change(self, statement: Statement, values: Values = _NONE) -> int:
         """Run a statement that returns no rows; return how many rows it changed."""

@@ -73,6 +73,7 @@ class PostgreSQL:
 
     REFUSALS = REFUSALS
     SEARCHES = SEARCHES
+    FOLDS_TEXT = True
     name_of = staticmethod(_name_of)
     error: type[Exception] = psycopg.Error
 
@@ -95,16 +96,20 @@ class PostgreSQL:
         """Let the first statement begin a snapshot. One SELECT alone needs no transaction."""
         _set(connection.raw, is_snapshot, autocommit=not is_snapshot)
 
-    def write(self, connection: Connection, change: Change, seconds: float | None) -> Ending:
+    def write(self, change: Change, seconds: float | None) -> Ending:
         """Store a change; return how that ended."""
-        _set(connection.raw)
-        at_commit = False
+        connection, at_commit = None, False
         try:
+            connection = self.take()
+            _set(connection.raw)
             result = change(connection)
             at_commit = True
             connection.raw.commit()
         except Exception as error:
             return None, error, at_commit
+        finally:
+            if connection:
+                self.give_back(connection)
         return result, None, False
 
     @contextmanager

@@ -2,8 +2,9 @@
 
 import importlib
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from threading import Semaphore
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Engine: TypeAlias = "SQLite | PostgreSQL"
 Result = TypeVar("Result")
 log = logging.getLogger("threads")
+_PLACE_SECONDS = 10
 
 FAILURES = (sa.exc.DBAPIError, Error, OSError)
 """The errors of a database outside of a request."""
@@ -43,6 +45,8 @@ def init_app(app: Flask) -> None:
     make = module_of(url).PostgreSQL if is_postgres(url) else SQLite
     with app.app_context():
         app.extensions["database"] = make(app, db.engine)
+    count = app.config["WORKER_THREADS"]  # of the connections
+    app.extensions["places"] = (Semaphore(max(1, count // 2)), Semaphore(max(1, count - 1)))
 
 
 def current() -> Engine:
@@ -78,7 +82,7 @@ class _Reading:
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         if self._connection:
             self._engine.give_back(self._connection)
-        if error is not None and (refusal := refusal_of(error)):
+        if error is not None and (refusal := refusal_of(error, other=refusals.read_failed)):
             raise refusal from error
 
 
@@ -87,9 +91,24 @@ def read() -> _Reading:
     return _Reading(is_snapshot=False)
 
 
-def snapshot() -> _Reading:
-    """Return a connection for several SELECTs that all see the same moment."""
-    return _Reading(is_snapshot=True)
+def snapshot(is_long: bool = False) -> AbstractContextManager[Connection]:
+    """Return a connection for several SELECTs that all see the same moment.
+
+    Lists leave a connection free for short reads, and long reads some for lists. Raises ApiError
+    503 when the others take too long.
+    """
+    return _limited(current_app.extensions["places"][not is_long :])
+
+
+@contextmanager
+def _limited(places: Sequence[Semaphore]) -> Iterator[Connection]:
+    """Yield a snapshot in one of each of the `places`."""
+    with ExitStack() as held:
+        for place in places:
+            if not place.acquire(timeout=_PLACE_SECONDS):
+                raise refusals.busy()
+            held.callback(place.release)
+        yield held.enter_context(_Reading(is_snapshot=True))
 
 
 def write(change: Callable[[Connection], Result], seconds: float | None = None) -> Result:
@@ -98,9 +117,7 @@ def write(change: Callable[[Connection], Result], seconds: float | None = None) 
     Another thread may run it, with the Flask request of the caller. Raises ApiError 503 when the
     turn to write does not come within `seconds` (2.5 by default), 507 when the disk is full.
     """
-    engine = current()
-    with _Reading(is_snapshot=False) as connection:
-        result, error, at_commit = engine.write(connection, change, seconds)
+    result, error, at_commit = current().write(change, seconds)
     if error is not None:
         raise refusal_of(error, at_commit) or error
     stored: Result = result
@@ -120,18 +137,25 @@ def cause_of(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
-def refusal_of(error: BaseException, at_commit: bool = False) -> ApiError | None:
-    """Return the refusal for an error of the database, None for other errors."""
+def refusal_of(
+    error: BaseException,
+    at_commit: bool = False,
+    other: Callable[[], ApiError] = refusals.outcome_unknown,
+) -> ApiError | None:
+    """Return the refusal for an error of the database, None for other errors.
+
+    An error of the database that has no refusal of its own gets `other`.
+    """
     engine = current()
     if isinstance(error, sa.exc.TimeoutError):
         return refusals.busy()
-    if not isinstance(error, (sa.exc.DBAPIError, engine.error)):
+    if not isinstance(error, (sa.exc.DBAPIError, engine.error, MemoryError)):
         return None
     name = engine.name_of(getattr(error, "orig", error))
     refusal = next((make for code, make in engine.REFUSALS.items() if name.startswith(code)), None)
     if refusal not in (refusals.busy, refusals.search_too_broad, refusals.id_exists):
-        log.error("database error: %s", name)
+        log.error("database error: %s", name or type(error).__name__)
     # A connection that is lost during the commit leaves unknown whether the commit succeeded.
     if refusal is None or (refusal is refusals.unavailable and at_commit):
-        return refusals.outcome_unknown()
+        return other()
     return refusal()

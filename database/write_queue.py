@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from time import monotonic
 from typing import Any
@@ -147,12 +147,14 @@ class Write:
 class SharedCommits:
     """The waiting writes of a process. The thread with the turn stores them in one commit."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, connection: Callable[[], AbstractContextManager[Any]]) -> None:
+        """`connection` lends the connection to write on."""
         self._turn = turn
+        self._connection = connection
         self._waiting: deque[Write] = deque()
         self._leading = threading.Lock()
 
-    def store(self, connection: Connection, change: Change, seconds: float) -> Write:
+    def store(self, change: Change, seconds: float) -> Write:
         """Store a change and the other waiting ones; return its Write. Raises ApiError 503."""
         self._turn.refuse_owner()
         write, deadline = Write(change), monotonic() + seconds
@@ -160,7 +162,7 @@ class SharedCommits:
         while not write.has_ended:
             rest = max(0, deadline - monotonic())
             if self._leading.acquire(blocking=False):
-                self._lead(connection, write, rest)
+                self._lead(write, rest)
             elif not write.wait(rest):
                 self._withdraw(write)
         return write
@@ -178,7 +180,7 @@ class SharedCommits:
         with suppress(IndexError):
             self._waiting[0].signal()
 
-    def _lead(self, connection: Connection, own: Write, seconds: float) -> None:
+    def _lead(self, own: Write, seconds: float) -> None:
         writes: list[Write] = []
         try:
             if not own.has_ended:
@@ -186,7 +188,7 @@ class SharedCommits:
                     with suppress(IndexError):  # a write may be withdrawn at any moment
                         while True:
                             writes.append(self._waiting.popleft())
-                    _store(connection, writes)
+                    self._store(writes)
         finally:
             with suppress(ValueError):
                 self._waiting.remove(own)
@@ -195,18 +197,16 @@ class SharedCommits:
             self._leading.release()
             self._signal_next()
 
-
-def _store(connection: Connection, writes: list[Write]) -> None:
-    try:
-        connection.change("BEGIN IMMEDIATE")
-        for write in writes:
-            _run(connection, write, is_first=write is writes[0])
-        _commit(connection, [write for write in writes if write.error is None])
-    except Exception as error:
-        for write in writes:
-            write.error = write.error or error
-    finally:
-        connection.raw.rollback()
+    def _store(self, writes: list[Write]) -> None:
+        try:
+            with self._connection() as connection:
+                connection.change("BEGIN IMMEDIATE")
+                for write in writes:
+                    _run(connection, write, is_first=write is writes[0])
+                _commit(connection, [write for write in writes if write.error is None])
+        except Exception as error:
+            for write in writes:
+                write.error = write.error or error
 
 
 def _run(connection: Connection, write: Write, is_first: bool) -> None:

@@ -7,18 +7,15 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 
 import database
-from models import Message
 from rules.errors import ApiError
-from store import lists, messages, threads
+from store import batches, lists, threads
 from store.objects import Object, decoded, message_object, thread_object
 
-_SPOOL_BYTES = 8 << 20
+_SPOOL_BYTES = 256 << 10
 _PIECE_BYTES = 64 << 10
-_IN_THREAD = Message.thread_seq == sa.bindparam("seq")
-_OF_THREAD = sa.select(*messages.COLUMNS).where(_IN_THREAD).order_by(Message.seq)
+_MESSAGES_AT_ONCE = 500
 
 Render = Callable[[Object, Iterable[Object]], Iterator[bytes]]
 
@@ -40,10 +37,10 @@ def export_thread(project: str, thread_id: str, render: Render) -> Iterator[byte
     """Yield one thread as pieces of bytes. Raises ApiError 404 before the first."""
     # The file keeps the transaction short: a slow client does not hold a snapshot open.
     with SpooledTemporaryFile(_SPOOL_BYTES) as spool:
-        with database.snapshot() as connection:
+        with database.snapshot(is_long=True) as connection:
             thread = threads.find_row(connection, project, thread_id)
-            batches = connection.batches(_OF_THREAD, {"seq": thread.seq}, 500)
-            objects = (message_object(row, thread_id) for rows in batches for row in rows)
+            rows = batches.all_rows(connection, thread.seq, _MESSAGES_AT_ONCE)
+            objects = (message_object(row, thread_id) for row in rows)
             # writelines() would hold all of it in memory.
             for piece in render(thread_object(thread), objects):
                 spool.write(piece)
@@ -82,7 +79,7 @@ def _ids(project: str, query: dict[str, Any]) -> Iterator[str]:
     filters = {name: value for name, value in query.items() if name not in ("after", "before")}
     query = filters | {"limit": 100, "order": "asc"}
     while page.has_more:
-        with database.snapshot() as connection:
+        with database.snapshot(is_long="q" in query) as connection:
             page = lists.list_threads(connection, project, query)
         for thread in page.objects:
             yield thread["id"]

@@ -14,7 +14,7 @@ from rules import refusals
 from rules.errors import ApiError, first_fault
 from rules.strict_json import parse_object
 from schemas import ImportedLine
-from store import messages, threads
+from store import messages, stored_answers, threads
 from store.copies import COPIED
 from store.objects import Object, to_json
 
@@ -106,6 +106,7 @@ def insert_line(connection: Connection, project: str, line: Object, on_conflict:
         return "skipped" if on_conflict == "skip" else "refused"
     if seq is not None:
         connection.change(_DELETE, {"of_seq": seq})
+        stored_answers.forget(connection, stored_answers.FORGET_THREAD, key)
     thread["tool_resources"] = thread["tool_resources"] or {}
     values = _values(thread, threads.COLUMNS)
     new_seq = connection.row(threads.INSERT, values | {"project": project}).seq

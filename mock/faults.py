@@ -11,7 +11,6 @@ from typing import Any
 
 from mock.schemas import MAX_DELAY_MILLISECONDS
 from rules import refusals
-from web.error_answers import is_page
 from web.request import Request
 from web.request_body import read_bytes
 
@@ -52,8 +51,7 @@ def read_headers(request: Request) -> dict[str, Any]:
 
 def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
     """Apply a fault to a request. Raises ApiError 503, or with the status of the fault."""
-    # The body is read before the delay. A form is parsed: its bytes could not be read again.
-    _ = request.form if is_page(request.path) else read_bytes()
+    read_bytes()  # before the delay
     if "delay_ms" in fault:
         _wait(request, random.uniform(*fault["delay_ms"]) / 1000, rules_end)  # noqa: S311
     request.is_dropped = "drop" in fault

@@ -9,6 +9,7 @@ import orjson
 from werkzeug.exceptions import HTTPException
 
 from rules.errors import ApiError
+from web.error_answers import is_page
 from web.request import Request
 from web.request_body import read_bytes
 
@@ -52,7 +53,9 @@ def shown(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body_of(request: Request) -> bytes:
-    """Return the body; read a short one if nothing has read it."""
+    """Return the body, but no form; read a short one if nothing has read it."""
+    if is_page(request.path):
+        return b""
     is_short = 0 < (request.content_length or 0) <= LOGGED_BODY_BYTES
     if is_short and "stream" not in vars(request):
         with suppress(ApiError, HTTPException):

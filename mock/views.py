@@ -135,7 +135,7 @@ def set_clock(body: dict[str, Any]) -> Response:
 
     if not 0 <= clock() <= MAX_SECONDS:
         raise refusals.invalid("offset_seconds", f"it moves the clock past 0 or {MAX_SECONDS}")
-    sources.now = clock
+    sources.now, sources.is_set = clock, bool(body)
     return answer({"now": int(clock())})
 
 

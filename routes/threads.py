@@ -24,7 +24,7 @@ def create(body: dict[str, Any]) -> Response:
 @bp.get("")
 @operation("listThreads", "List threads", schemas.ThreadList, query=schemas.ListThreads)
 def list_threads(query: dict[str, Any]) -> Response:
-    with database.snapshot() as connection:
+    with database.snapshot(is_long="q" in query) as connection:
         page = lists.list_threads(connection, project(), query)
     return answer(list_object(page))
 

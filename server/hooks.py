@@ -1,24 +1,24 @@
 """What gunicorn calls when the server starts, and when a worker starts or ends."""
 
 import ctypes
-import functools
 import gc
 import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
 import sys
 import threading
 from contextlib import suppress
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from gunicorn import util
 
 from database import files, memory, startup, transactions
 from database.sqlite import SQLite
@@ -26,15 +26,16 @@ from database.transactions import is_postgres, module_of
 from models import SCHEMA_REVISION
 from rules.errors import ApiError
 from server.checks import check_addresses, is_running, name_of, read_settings
+from server.worker import READ_STALL_SECONDS, SEND_STALL_SECONDS
 from store import deletions
+from web import counts_file
 from web.secret_key import secret_key
 
 log = logging.getLogger("threads")
 _KEYS = "SELECT count(*) FROM api_keys"
 _APP_LOAD_ERROR = 4
-_READ_SECONDS, _SEND_SECONDS = 5, 30
-_LINGER_SECONDS = 0.1
-_COUNTS_BYTES = 1 << 20
+MOST_CONNECTIONS = 1_500
+_FILES_A_CONNECTION = 4
 _REFUSED = 3
 _PR_SET_PDEATHSIG = 1
 _SNIPPET = """
@@ -43,6 +44,16 @@ Threads server at {url}
     client = OpenAI(base_url="{url}", api_key="any")
     print(client.beta.threads.create())
 """
+
+
+def connections() -> int:
+    """Return how many connections a worker serves at once; let it open enough files for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MOST_CONNECTIONS * _FILES_A_CONNECTION
+    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if resource.RLIM_INFINITY != soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files // _FILES_A_CONNECTION
 
 
 def is_keyed(settings: dict[str, Any]) -> bool:
@@ -68,8 +79,6 @@ def on_starting(server: Any) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(memory.private_folder())
     if settings["SEED"] or not startup.is_current(url):
         _prepare_in_child()
-    # gunicorn waits 2 s for each peer to close, one after the other, and accepts nobody else.
-    util.close_graceful = functools.partial(util.close_graceful, timeout=_LINGER_SECONDS)
     importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
 
@@ -101,9 +110,9 @@ def _prepare() -> None:
 def when_ready(server: Any) -> None:
     """Bound slow clients and say where the server listens: one JSON line on stdout."""
     listeners = [listener.sock for listener in server.LISTENERS]
-    for sock in listeners:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _READ_SECONDS, 0))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
+    stalls = {socket.SO_RCVTIMEO: READ_STALL_SECONDS, socket.SO_SNDTIMEO: SEND_STALL_SECONDS}
+    for sock, (option, seconds) in product(listeners, stalls.items()):
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
     url = f"http://{name_of(listeners[0])}/v1"
     with suppress(OSError):  # a log on a full disk keeps nobody from being served
         print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
@@ -132,7 +141,7 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let no worker serve a database with another schema; finish what killed processes left."""
     _refuse_old_schema(worker.wsgi)
-    _reserve_counts()
+    counts_file.claim(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     gc.freeze()
     threading.Thread(target=_delete_left, args=(worker.wsgi,), daemon=True).start()
 
@@ -160,13 +169,6 @@ def _refuse_revision(revision: str | None) -> None:
     if revision != SCHEMA_REVISION:
         log.error("The database has schema %s, not %s: start anew.", revision, SCHEMA_REVISION)
         raise SystemExit(_APP_LOAD_ERROR)
-
-
-def _reserve_counts() -> None:
-    """Give the file of this worker's counts its room: it is memory, and none left is a SIGBUS."""
-    path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"histogram_{os.getpid()}.db"
-    with suppress(OSError, AttributeError), path.open("wb") as file:  # macOS reserves nothing
-        os.posix_fallocate(file.fileno(), 0, _COUNTS_BYTES)
 
 
 def _delete_left(app: Flask) -> None:

@@ -27,19 +27,13 @@ class Discretion(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
-        if message.startswith("Invalid request"):
-            record.msg = message.partition(":")[0]
-        elif message.startswith("Error handling request"):
+        error = record.exc_info[1] if record.exc_info else None
+        if message.startswith("Error handling request"):
             record.msg, record.args = "Error handling request", ()
-        elif message.startswith("Socket error") and _is_timeout(record):
+        elif message.startswith("Socket error") and isinstance(error, TimeoutError):
             record.levelname, record.exc_info = "WARNING", None
-            record.msg = "A client sent half a request; its connection was closed"
+            record.msg = str(error)
         return True
-
-
-def _is_timeout(record: logging.LogRecord) -> bool:
-    """Return whether a read took longer than the socket's SO_RCVTIMEO."""
-    return bool(record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]
@@ -48,7 +42,12 @@ class Logger(GunicornLogger):  # type: ignore[misc]
     access_log_enabled = False
 
 
-_HANDLER = {"class": "logging.StreamHandler", "formatter": "json", "filters": ["discretion"]}
+_HANDLER = {
+    "class": "logging.StreamHandler",
+    "stream": "ext://web.log_stream.stream",
+    "formatter": "json",
+    "filters": ["discretion"],
+}
 CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -3,8 +3,14 @@
 import os
 from functools import cache
 
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from web import counts_file
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # By process id each reload would leave its files.
+    values.ValueClass = values.MultiProcessValue(counts_file.number)  # type: ignore[no-untyped-call]
 
 _SECONDS = Histogram(
     "threads_request_seconds",

@@ -1,5 +1,6 @@
 """The request, with the results of its checks."""
 
+import random
 from typing import cast
 
 import flask
@@ -16,6 +17,11 @@ class Request(flask.Request):
     key_shown: str | None = None  # the first characters of its API key
     body: bytes | None = None  # the whole body, once it is read
     is_dropped = False  # a fault rule drops the connection in place of the answer
+
+
+def new_request_id() -> str:
+    """Return `req_` and 32 hexadecimal digits, like the hosted API."""
+    return f"req_{random.getrandbits(128):032x}"
 
 
 def current() -> Request:

@@ -1,6 +1,11 @@
 """Reads requests: strict JSON bodies and query strings, then a marshmallow schema."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from threading import Semaphore
+from typing import IO, Any
 
 from flask import current_app
 from marshmallow import Schema
@@ -9,6 +14,11 @@ from werkzeug.exceptions import ClientDisconnected
 from rules import refusals
 from rules.strict_json import parse_object
 from web.request import Request, current
+
+_PIECE_BYTES = _LARGE_BYTES = 64 << 10
+_NOTHING = nullcontext()
+_PLACES = Semaphore(2)
+_PLACE_SECONDS = 30
 
 
 def read_body(schema: Schema) -> dict[str, Any]:
@@ -41,24 +51,73 @@ def read_query(schema: Schema) -> dict[str, Any]:
 
 
 def read_bytes() -> bytes:
-    """Return the whole body. Raises ApiError 400 for one that is cut short, and 413."""
+    """Return the whole body. Raises ApiError 400 for one that is cut short, 408 and 413."""
     request = current()
     if request.body is None:
-        request.body = _read_stream(request)
-    return request.body
+        with _received(request) as file:
+            _keep(request, file.read())
+    return request.body or b""
 
 
-def _read_stream(request: Request) -> bytes:
+def whole_body() -> AbstractContextManager[None]:
+    """Read the body now. Few large ones are in memory at once, until the end of the `with`.
+
+    Raises ApiError as read_bytes does, and 503 when the others take too long.
+    """
+    request = current()
+    if request.body is None and has_body(request):
+        if (request.content_length or _LARGE_BYTES) >= _LARGE_BYTES:
+            return _large_body(request)
+        read_bytes()
+    return _NOTHING
+
+
+def has_body(request: Request) -> bool:
+    """Return whether a request comes with a body."""
+    length = request.environ.get("CONTENT_LENGTH", "")
+    return length not in ("", "0") or "HTTP_TRANSFER_ENCODING" in request.environ
+
+
+@contextmanager
+def _large_body(request: Request) -> Iterator[None]:
+    with _received(request) as file:
+        if not _PLACES.acquire(timeout=_PLACE_SECONDS):
+            raise refusals.busy()
+        try:
+            _keep(request, file.read())
+            yield
+        finally:
+            _PLACES.release()
+
+
+def _keep(request: Request, body: bytes) -> None:
+    request.body = body
+    request.stream = BytesIO(body)  # for a form
+
+
+@contextmanager
+def _received(request: Request) -> Iterator[IO[bytes]]:
+    """Wait for the whole body, and yield it as a file: that of a slow client fills no memory."""
+    most = current_app.config["MAX_BODY_BYTES"]
+    with SpooledTemporaryFile(_LARGE_BYTES) as file:
+        for piece in _pieces(request):
+            file.write(piece)
+            if file.tell() > most:
+                raise refusals.body_too_large()
+        # The server hands on a body that is cut short as if it were whole.
+        if file.tell() < (request.content_length or 0):
+            raise refusals.body_cut_short()
+        file.seek(0)
+        yield file
+
+
+def _pieces(request: Request) -> Iterator[bytes]:
     try:
-        data: bytes = request.get_data(cache=False)
+        yield from iter(lambda: request.stream.read(_PIECE_BYTES), b"")
     except Exception as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise refusals.body_too_slow() from error
         is_cut_short = isinstance(error, (OSError, ValueError, ClientDisconnected))
         if is_cut_short or type(error).__module__.startswith("gunicorn."):  # bad chunks
             raise refusals.body_cut_short() from error
         raise
-    # The server hands on a body that is cut short as if it were whole.
-    if len(data) < (request.content_length or 0):
-        raise refusals.body_cut_short()
-    if len(data) > current_app.config["MAX_BODY_BYTES"]:
-        raise refusals.body_too_large()
-    return data

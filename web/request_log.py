@@ -1,12 +1,12 @@
 """The line in the log, and the count, of each request."""
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import orjson
 from flask import Response
 
+from web.log_stream import stream
 from web.metrics import timer
 from web.request import Request
 
@@ -31,4 +31,4 @@ def record(request: Request, response: Response, elapsed: int) -> None:
     with suppress(OSError):  # the change is stored: a lost count or line must not fail the request
         timer(method, route, response.status_code).observe(elapsed / 1e9)
     with suppress(OSError):
-        os.write(2, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

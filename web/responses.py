@@ -1,18 +1,23 @@
 """The answers: JSON out of objects, and the standard headers."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from tempfile import TemporaryFile
 from time import perf_counter_ns
 from typing import Any
 
 import orjson
-from flask import Response
+from flask import Response, current_app
 from werkzeug.datastructures import Headers
 
 from store.lists import Page
 from store.objects import Object
 from web import request_log
-from web.request import current
+from web.request import Request, current
+from web.request_body import has_body
 
+_SPOOLED_BYTES = 1 << 20
+_PIECE_BYTES = 64 << 10
 # Not `no-referrer`: with it browsers send `Origin: null` from our own forms.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -60,5 +65,32 @@ def finish(response: Response) -> Response:
     headers.add("X-Content-Type-Options", "nosniff")
     if request.path.startswith("/admin/"):
         headers.update(_PAGE_HEADERS)
+    elif headers.get("Content-Type") == "application/json" and _is_keyed():
+        headers["Cache-Control"] = "no-store"
     request_log.record(request, response, elapsed)
+    if "Connection" in headers or (request.body is None and has_body(request)):
+        _close_connection(request)
+    if (response.content_length or 0) > _SPOOLED_BYTES and not response.is_streamed:
+        _spool(response)
     return response
+
+
+def _is_keyed() -> bool:
+    return current_app.extensions["keys"].is_keyed  # type: ignore[no-any-return]
+
+
+def _close_connection(request: Request) -> None:
+    """Say that this answer is the last of its connection: the rest of the body is not read."""
+    close = getattr(request.environ.get("gunicorn.socket"), "close_after_answer", None)
+    if close:
+        close()
+
+
+def _spool(response: Response) -> None:
+    """Keep a large answer in a file while the client takes it."""
+    with suppress(OSError):  # without a disk it stays in memory
+        file = TemporaryFile()  # noqa: SIM115 (the response closes it)
+        response.call_on_close(file.close)
+        file.write(response.get_data())
+        file.seek(0)
+        response.response = iter(lambda: file.read(_PIECE_BYTES), b"")

@@ -28,12 +28,12 @@ TABLES = """
 
 
 class Threads:
-    """Threads with a connection each and a turn that the test holds back."""
+    """Threads that write, and a turn that the test holds back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = threading.Lock()
-        self.shared = SharedCommits(self)  # type: ignore[arg-type]
+        self.shared = SharedCommits(self, self.lent)  # type: ignore[arg-type]
         self.commits: list[str] = []
         self.pool = ThreadPoolExecutor(CLIENTS)
         with sqlite3.connect(path) as raw:
@@ -53,14 +53,19 @@ class Threads:
         return self.pool.submit(self._store, statements, seconds)
 
     def _store(self, statements: tuple[str, ...], seconds: float) -> Write:
+        def change(connection: Connection) -> list[Any]:
+            return [run(connection, sql) for sql in statements]
+
+        return self.shared.store(change, seconds)
+
+    @contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend the connection of the one writer, new each time."""
         raw = sqlite3.connect(self.path, isolation_level=None)
         raw.execute("PRAGMA foreign_keys=ON")
         raw.set_trace_callback(lambda sql: sql == "COMMIT" and self.commits.append(sql))
-        connection = Connection(raw, sqlite.dialect())
         try:
-            return self.shared.store(
-                connection, lambda connection: [run(connection, sql) for sql in statements], seconds
-            )
+            yield Connection(raw, sqlite.dialect())
         finally:
             raw.close()
 

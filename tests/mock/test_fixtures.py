@@ -167,7 +167,8 @@ def ran(command: list[str], folder: Path, **settings: str) -> subprocess.Complet
 def ran_pytest(folder: Path, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the suite without the plugins that happen to be installed here."""
     command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "no:cacheprovider"]
-    return ran([*command, *options], folder, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **settings)
+    own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_DEBUG_TEMPROOT": str(folder)}
+    return ran([*command, *options], folder, **own, **settings)
 
 
 def is_gone(base_url: str) -> bool:

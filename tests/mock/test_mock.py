@@ -21,6 +21,7 @@ from werkzeug.test import TestResponse
 from mock.request_log import LOGGED_BODY_BYTES, LOGGED_REQUESTS
 from schemas import MAX_SECONDS
 from store import api_keys
+from web.request_checks import MAX_FORM_BYTES
 
 COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")
 CONTROLS = [
@@ -814,6 +815,21 @@ def test_a_body_is_shown_as_json_as_text_or_as_null(
 ) -> None:
     mocked.post("/v1/threads", data=body, content_type="application/json")
     assert log(mocked)[0]["body"] == entry
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Mock-Fault": "503"}], ids=str)
+def test_a_form_of_the_browse_page_is_not_logged(
+    mocked: FlaskClient, headers: dict[str, str]
+) -> None:
+    mocked.post("/admin/sign-in", data={"key": "a secret"}, headers=headers)
+    assert log(mocked, path="/admin/sign-in")[-1]["body"] is None
+
+
+@pytest.mark.parametrize("size", [20_000, MAX_FORM_BYTES + 1])
+def test_a_fault_reads_no_form_above_its_limit(mocked: FlaskClient, size: int) -> None:
+    headers = {"X-Mock-Fault": "503"}
+    answer = mocked.post("/admin/sign-in", data={"key": "k" * size}, headers=headers)
+    assert answer.status_code == (413 if size > MAX_FORM_BYTES else 503)
 
 
 def test_the_body_of_a_request_that_a_fault_refused_is_logged(mocked: FlaskClient) -> None:

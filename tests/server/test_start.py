@@ -168,6 +168,17 @@ def test_wrong_settings_are_named_all_in_one_line(tmp_path: Path) -> None:
     assert all(f"THREADS_{name}" in line for name in wrong)
 
 
+@pytest.mark.sqlite_only("the database is a file")
+def test_a_file_may_have_any_name_that_a_url_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / "a b;c=ä🙂&+@:'\".db"
+    with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{path}") as server:
+        thread = create_thread(server)
+    names = {each.name.removeprefix(path.name) for each in tmp_path.iterdir()}
+    assert names == {"", "-queue", "-queue-pipe", "log"}
+    with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{path}") as server, server.sdk() as sdk:
+        assert sdk.beta.threads.retrieve(thread).id == thread
+
+
 @pytest.mark.sqlite_only("the folder is that of the database file")
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_a_folder_that_cannot_hold_a_database_is_refused_with_one_line(
@@ -232,9 +243,30 @@ def test_the_counts_of_a_worker_have_their_room(serve: Callable[..., Any]) -> No
     """They are a file in memory: without room for a new page of it a worker would die."""
     with serve() as server:
         assert server.call("GET", "/healthz").status == 200
-        [worker] = server.workers()
-        [counts] = Path("/dev/shm").glob(f"threads-memory-*/histogram_{worker}.db")
+        [counts] = files_of_counts(server)
         assert counts.stat().st_blocks * 512 >= 1 << 20
+
+
+def test_reloads_and_killed_workers_lose_no_count_and_leave_no_files(
+    serve: Callable[..., Any],
+) -> None:
+    with serve(WORKERS=2) as server:
+        for stop in (signal.SIGHUP, signal.SIGKILL) * 3:
+            assert server.call("GET", "/healthz").status == 200
+            before = server.workers()
+            for process in before if stop == signal.SIGKILL else {server.process.pid}:
+                os.kill(process, stop)
+            assert until(lambda before=before: len(server.workers() - before) == 2, seconds=30)
+            assert until(lambda before=before: not any(map(is_running, before)), seconds=30)
+        text = server.call("GET", "/metrics").body.decode()
+        assert (
+            'threads_request_seconds_count{method="GET",route="/healthz",status="200"} 6.0' in text
+        )
+        assert len(files_of_counts(server)) <= 4
+
+
+def files_of_counts(server: Server) -> list[Path]:
+    return [file for folder in folders_of(server) for file in folder.glob("histogram_*.db")]
 
 
 def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:

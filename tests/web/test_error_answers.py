@@ -1,10 +1,14 @@
 """The error envelope, whatever goes wrong, and the headers of every answer."""
 
+import json
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from conftest import bearer
 from flask import Flask
 from flask.testing import FlaskClient
 from marshmallow import ValidationError
@@ -186,3 +190,123 @@ def test_each_request_has_an_id_of_its_own(client: FlaskClient) -> None:
 def test_a_request_id_of_the_client_is_not_taken_over(client: FlaskClient) -> None:
     answer = client.get("/healthz", headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] != "mine"
+
+
+# U+0001 is six bytes in JSON; the others are the longest in HTML, and in UTF-8.
+LONG = {"control": "\x01" * 7_000, "quotes": "'" * 7_000, "wide": "\U0001f642" * 600}
+PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "path": lambda text: {"path": f"/v1/{text}"},
+    "path of a page": lambda text: {"path": f"/admin/{text}"},
+    "path of no page": lambda text: {"path": f"/administer/{text}", "method": "POST"},
+    "method of a path": lambda text: {"path": "/v1/threads", "method": f"A{text}"[:20]},
+    "thread id": lambda text: {"path": f"/v1/threads/thread_{text}"},
+    "wrong id": lambda text: {"path": f"/v1/threads/{text}"},
+    "message id": lambda text: {"path": f"/v1/threads/thread_a/messages/msg_{text}"},
+    "id of a page": lambda text: {"path": f"/admin/threads/{text}"},
+    "method of an id": lambda text: {"path": f"/v1/threads/{text}", "method": "PUT"},
+    "parameter": lambda text: {"query_string": {text: "1"}},
+    "parameter twice": lambda text: {"query_string": {text: ["1", "2"]}},
+    "parameter of a page": lambda text: {"path": "/admin/", "query_string": {text: "1"}},
+    "parameter of a twin": lambda text: {
+        "path": "/admin/threads.json",
+        "query_string": {text: "1"},
+    },
+    "transcript": lambda text: {"path": "/admin/threads/thread_a", "query_string": {text: "1"}},
+    **{
+        f"value of {name}": lambda text, name=name: {"query_string": {name: text}}
+        for name in ("order", "limit", "after", "before", "q", "metadata", "metadata[k]")
+    },
+    **{
+        f"filter {name}": lambda text, name=name: {"path": "/admin/", "query_string": {name: text}}
+        for name in ("order", "limit", "after", "q", "pair", "since", "metadata[k]")
+    },
+    "many filters": lambda text: {
+        "path": "/admin/",
+        "query_string": {f"metadata[{number}{text[:9]}]": "" for number in range(99)},
+    },
+    "metadata key": lambda text: {"query_string": {f"metadata[{text}]": "1"}},
+    "body key": lambda text: {"json": {text: 1}},
+    "body key twice": lambda text: {
+        "content_type": "application/json",
+        "data": json.dumps({text: 1})[:-1] + f", {json.dumps(text)}: 2}}",
+    },
+    "deep body key": lambda text: {"json": {"tool_resources": {"file_search": {text: {text: 1}}}}},
+    "metadata key in a body": lambda text: {"json": {"metadata": {text: "x"}}},
+    "metadata type": lambda text: {"json": {"metadata": {text[:64]: 1}}},
+    "role": lambda text: {"json": {"messages": [{"role": text, "content": "x"}]}},
+    "part": lambda text: {"json": {"messages": [{"role": "user", "content": [{"type": text}]}]}},
+    "beta": lambda text: {"headers": {"OpenAI-Beta": quote(text)}, "method": "POST"},
+    "unknown beta": lambda text: {"headers": {"OpenAI-Beta": f"{'x' * 7_000}=v1"}},
+    "idempotency": lambda text: {"headers": {"Idempotency-Key": quote(text)}, "json": {}},
+    "fault": lambda text: {"headers": {"X-Mock-Fault": quote(text)}},
+    "delay": lambda text: {"headers": {"X-Mock-Delay": quote(text)}},
+    "host": lambda text: {"headers": {"Host": quote(text)}},
+    "origin": lambda text: {"headers": {"Origin": quote(text)}, "json": {}},
+    "media type": lambda text: {"content_type": quote(text), "data": b"{}"},
+    "seed": lambda text: {
+        "path": "/_mock/seed",
+        "data": "\n".join(json.dumps({text: 1}) for _ in range(9)),
+        "content_type": "application/jsonl",
+    },
+    "request id": lambda text: {"path": "/_mock/requests", "query_string": {"since": text}},
+    "form": lambda text: {"path": "/admin/threads", "data": {"content": text}},
+    "form keys": lambda text: {"path": "/admin/threads", "data": {text: text}},
+    "sign-in": lambda text: {"path": "/admin/sign-in", "data": {"next": text, "key": text}},
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("place", PLACES)
+def test_no_refusal_repeats_more_than_a_screen(
+    client_with: Callable[..., FlaskClient], place: str, text: str
+) -> None:
+    options = {"path": "/v1/threads", **PLACES[place](text)}
+    if options.keys() & {"json", "data"}:
+        options["method"] = "POST"
+    answer = client_with(REQUIRE_BETA="beta" in place).open(**options)
+    assert answer.status_code >= 400
+    assert len(answer.data) <= 4_096
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("header", ["Authorization", "api-key"])
+def test_a_wrong_key_of_any_length_is_not_repeated(
+    client_with: Callable[..., FlaskClient], new_key: Callable[..., str], header: str, text: str
+) -> None:
+    new_key()
+    answer = client_with().get("/v1/threads", headers={header: f"Bearer {quote(text)}"})
+    assert answer.status_code == 401
+    assert len(answer.data) <= 4_096
+
+
+@pytest.mark.parametrize("path", ["/v1/threads", "/v1/threads/thread_a", "/v1/nothing", "/healthz"])
+def test_json_of_a_server_with_keys_is_stored_nowhere(
+    client_with: Callable[..., FlaskClient], new_key: Callable[..., str], path: str
+) -> None:
+    key, client = new_key(), client_with()
+    for headers in (bearer(key), {}, bearer("wrong")):
+        assert client.get(path, headers=headers).headers["Cache-Control"] == "no-store"
+    assert "no-store" not in str(client.get("/docs/swagger-ui.css", buffered=True).headers)
+
+
+@pytest.mark.parametrize("with_keys", [False, True])
+@pytest.mark.parametrize("path", ["/", "/admin", "/admin?q=a%20b", "/admin/?pair=a%3Db"])
+def test_a_redirect_never_names_the_host_of_the_request(
+    client_with: Callable[..., FlaskClient],
+    new_key: Callable[..., str],
+    path: str,
+    with_keys: bool,
+) -> None:
+    if with_keys:
+        new_key()
+    headers = {"Host": "evil.example", "X-Forwarded-Host": "worse.example"} if with_keys else {}
+    answer = client_with().get(path, headers=headers)
+    assert answer.status_code in (302, 308)
+    assert answer.headers["Location"].startswith("/admin/")
+    assert "example" not in answer.text
+
+
+def test_no_address_is_left_to_the_redirects_of_the_router(app: Flask) -> None:
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    assert {rule for rule in rules if rule != "/" and rule.endswith("/")} == {"/admin/"}
+    assert "/admin" in rules

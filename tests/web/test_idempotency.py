@@ -3,6 +3,7 @@
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -12,10 +13,14 @@ import pytest
 from conftest import Server
 from flask import Flask
 from flask.testing import FlaskClient
+from sentences import refusal_of
 from werkzeug.test import TestResponse
 
 import database
 from database import sqlite
+from exchange import exports, imports
+from store import deletions, stored_answers
+from store.ids_and_clock import sources
 
 DAY = 86_400
 ROUTES = {
@@ -155,10 +160,52 @@ def test_a_503_is_not_stored(
     assert answer.status_code == 200
 
 
-def test_the_answer_of_a_thread_that_is_gone_is_still_replayed(client: FlaskClient) -> None:
-    first = post(client, "/threads", {})
-    client.delete(f"/threads/{first.json['id']}")
-    assert post(client, "/threads", {}).data == first.data
+def bodies_of(app: Flask) -> str:
+    with app.app_context(), database.read() as connection:
+        return "".join(row.body for row in connection.rows("SELECT body FROM idempotency"))
+
+
+@pytest.mark.parametrize("deleted", ["message", "thread", "replaced thread"])
+def test_the_answer_about_what_is_deleted_is_gone_with_it(
+    app: Flask, client: FlaskClient, deleted: str
+) -> None:
+    thread = f"/threads/{client.post('/threads').json['id']}"
+    secret = {"role": "user", "content": "secret"}
+    message = post(client, f"{thread}/messages", secret).json["id"]
+    other = client.post(f"{thread}/messages", json=secret, headers={"Idempotency-Key": "other"})
+    if deleted == "message":
+        client.delete(f"{thread}/messages/{message}")
+        assert bodies_of(app) == other.text
+    elif deleted == "thread":
+        client.delete(thread)
+    else:
+        with app.app_context():
+            id_ = thread.removeprefix("/threads/")
+            line = b"".join(exports.export_thread("default", id_, exports.as_jsonl))
+            list(imports.import_lines("default", [line], "replace"))
+    assert ("secret" in bodies_of(app)) == (deleted == "message")
+    answer = post(client, f"{thread}/messages", secret)
+    sentence = "The object that this Idempotency-Key made or changed was deleted since."
+    assert refusal_of(answer, 404) == (sentence, None, "object_deleted")
+
+
+def test_an_answer_that_is_too_old_goes_with_the_next_deletion_and_the_next_worker(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_any() -> None:
+        client.delete(f"/threads/{client.post('/threads').json['id']}")
+
+    def delete_left() -> None:
+        with app.app_context():
+            deletions.delete_left()
+
+    for clean_up in (delete_any, delete_left):
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "now", lambda: time.time() - stored_answers.KEPT_SECONDS - 1)
+            post(client, "/threads", {})
+        assert bodies_of(app)
+        clean_up()
+        assert not bodies_of(app)
 
 
 @pytest.fixture

@@ -1,0 +1,66 @@
+"""The log on stderr. It never blocks: lines that nobody reads are dropped, and counted."""
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from threading import RLock
+
+import orjson
+
+_STDERR = 2
+
+
+class LogStream:
+    """Writes whole lines to stderr while there is room for them."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._put: Callable[[bytes], int] | None = None
+        self._rest = b""  # of a line that is written in part
+        self._dropped = 0
+
+    def write(self, line: str | bytes) -> None:
+        """Write a line, or drop it. Raises OSError when the log cannot be written."""
+        data = line.encode() if isinstance(line, str) else line
+        with self._lock:
+            try:
+                self._send(self._rest + self._notice() + data)
+            except BlockingIOError:
+                self._dropped += 1
+
+    def flush(self) -> None:
+        """Do nothing: each line is written at once."""
+
+    def _send(self, data: bytes) -> None:
+        self._put = self._put or _without_waiting()
+        self._rest = data[self._put(data) :]
+        self._dropped = 0
+
+    def _notice(self) -> bytes:
+        if not self._dropped:
+            return b""
+        message = f"{self._dropped} lines are missing here: nobody read this log"
+        return orjson.dumps({"level": "warning", "message": message}) + b"\n"
+
+
+def _without_waiting() -> Callable[[bytes], int]:
+    """Return a function that writes to stderr what there is room for.
+
+    O_NONBLOCK on stderr itself would hold for every program that shares it.
+    """
+    mode = os.fstat(_STDERR).st_mode
+    with suppress(OSError):
+        if stat.S_ISSOCK(mode):  # systemd's journal
+            client = socket.socket(fileno=os.dup(_STDERR))
+            return lambda data: client.send(data, socket.MSG_DONTWAIT)
+        if not stat.S_ISREG(mode):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return partial(os.write, os.open(f"/dev/fd/{_STDERR}", flags))
+    return partial(os.write, _STDERR)
+
+
+stream = LogStream()
+"""The one log of a process."""
