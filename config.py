@@ -16,6 +16,7 @@ MIN_SECRET_CHARACTERS = 32
 DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_NO_PATH_SIGN = re.compile("[?#%]")  # a URL gives each another meaning
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
 _NO_DEBUG = "Unset FLASK_DEBUG: debugging shows failures, and what is in them, to any caller."
@@ -94,6 +95,8 @@ def _secret(key: str | None) -> None:
 
 
 def _database_url(url: str) -> None:
+    if url.startswith("sqlite:") and (sign := _NO_PATH_SIGN.search(url)):
+        raise ValidationError(f"A path of a database cannot hold {sign[0]}, nor any of ?, # and %.")
     try:
         if re.fullmatch(r"memory|sqlite:////.+|postgresql\+psycopg://[^/]*/[^/?]+(\?.*)?", url):
             _ = urlsplit(url).port  # ValueError for one that is no number

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
 """The project of threads during their copy or deletion: no key opens it, no list shows it."""
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0009"
 """The newest revision in migrations/; each start compares it with the database."""
 
 
@@ -123,7 +123,7 @@ class ApiKey(Base):
 
 
 class StoredAnswer(Base):
-    """The answer of a write with an Idempotency-Key."""
+    """The answer of a write with an Idempotency-Key, without its body once the object is gone."""
 
     __tablename__ = "idempotency"
 
@@ -132,17 +132,46 @@ class StoredAnswer(Base):
     fingerprint: Mapped[str]
     body: Mapped[str]
     created_at: Mapped[int]
+    thread: Mapped[str | None]
+    object: Mapped[str | None]
 
-    __table_args__ = (sa.Index("idempotency_by_age", "created_at"), {"sqlite_strict": True})
+    __table_args__ = (
+        sa.Index("idempotency_by_age", "created_at"),
+        sa.Index("idempotency_by_thread", "project", "thread"),
+        {"sqlite_strict": True},
+    )
+
+
+class NewestSecond(Base):
+    """The second that the newest object of a kind in a project was given."""
+
+    __tablename__ = "newest_seconds"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    second: Mapped[int]
+
+    __table_args__ = (_KEYED,)
 
 
 class FailedSignIn(Base):
-    """The wrong keys of an address at the browse page: how many, and the time of the last."""
+    """The tries of an address to sign in: how many since the last success, and the newest."""
 
     __tablename__ = "failed_sign_ins"
 
     address: Mapped[str] = mapped_column(primary_key=True)
     failures: Mapped[int]
     last_at: Mapped[int]
+
+    __table_args__ = ({"sqlite_strict": True},)
+
+
+class Session(Base):
+    """A sign-in to the browse page that is not signed out: its id, and when it began."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    began_at: Mapped[int]
 
     __table_args__ = ({"sqlite_strict": True},)

@@ -7,6 +7,11 @@ from marshmallow import Schema, ValidationError
 from rules import errors, fields
 
 MAX_TEXT_CHARACTERS = 256_000
+MAX_MESSAGE_CHARACTERS = 2_048_000
+"""The longest text of all parts of a message."""
+MAX_PARTS = 100
+MAX_FIRST_MESSAGES = 1_000
+MAX_STORE_FILES = 10_000
 MAX_SECONDS = 253_402_300_799
 """The last second of the year 9999. A greater number is a time in milliseconds, by mistake."""
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
@@ -50,12 +55,17 @@ class Content(fields.Text):
 
     def __init__(self, part: fields.Variant, **kwargs: Any) -> None:
         super().__init__(maximum=MAX_TEXT_CHARACTERS, **kwargs)
-        self.parts = fields.Array(part, minimum=1)
+        most = {"description": f"At most {MAX_MESSAGE_CHARACTERS} characters of text in all."}
+        self.parts = fields.Array(part, minimum=1, maximum=MAX_PARTS, metadata=most)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        if type(value) is list:
-            return self.parts.read(value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        if type(value) is not list:
+            return super()._deserialize(value, attr, data, **kwargs)
+        parts = self.parts.read(value)
+        length = sum(len(part.get("text", "")) for part in parts)
+        if length > MAX_MESSAGE_CHARACTERS:
+            raise ValidationError(fields.too_long(MAX_MESSAGE_CHARACTERS, length))
+        return parts
 
     def read(self, value: Any) -> Any:
         if not value:
@@ -69,7 +79,7 @@ class Tool(fields.StrictSchema):
 
 class Attachment(fields.StrictSchema):
     file_id = fields.FileId(required=True)
-    tools = fields.Array(fields.Object(Tool), required=True)
+    tools = fields.Array(fields.Object(Tool), maximum=10, required=True)
 
 
 # Tool resources
@@ -90,7 +100,7 @@ class StaticChunking(fields.StrictSchema):
 
 
 class VectorStore(fields.StrictSchema):
-    file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS))
+    file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=MAX_STORE_FILES)
     chunking_strategy = fields.Variant({"auto": AutoChunking(), "static": StaticChunking()})
     metadata = fields.Metadata()
 
@@ -131,7 +141,7 @@ class ModifyMessage(fields.StrictSchema):
 
 
 class CreateThread(fields.StrictSchema):
-    messages = fields.Array(fields.Object(CreateMessage))
+    messages = fields.Array(fields.Object(CreateMessage), maximum=MAX_FIRST_MESSAGES)
     tool_resources = fields.Object(CreateToolResources, allow_none=True)
     metadata = fields.Metadata()
 
@@ -217,7 +227,7 @@ class RefusalPart(fields.StrictSchema):
 
 
 class IncompleteDetails(fields.StrictSchema):
-    reason = fields.Text(required=True)
+    reason = fields.Text(maximum=512, required=True)
 
 
 _STORED_PARTS = {"text": TextPartObject(), **_IMAGES, "refusal": RefusalPart()}
@@ -227,7 +237,7 @@ class MessageObject(fields.StrictSchema):
     id = fields.ObjectId("msg", required=True)
     object = fields.Choice("thread.message", required=True)
     created_at = fields.Integer(0, MAX_SECONDS, required=True)
-    assistant_id = fields.Text(required=True, allow_none=True)
+    assistant_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
     thread_id = fields.ObjectId("thread", required=True)
     run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
     status = fields.Choice("in_progress", "incomplete", "completed", required=True)
@@ -236,7 +246,9 @@ class MessageObject(fields.StrictSchema):
     incomplete_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
     role = fields.Choice("user", "assistant", required=True)
     content = fields.Array(fields.Variant(_STORED_PARTS), required=True)
-    attachments = fields.Array(fields.Object(Attachment), required=True, allow_none=True)
+    attachments = fields.Array(
+        fields.Object(Attachment), maximum=20, required=True, allow_none=True
+    )
     metadata = fields.Metadata(required=True)
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from marshmallow import ValidationError
 
 PARAM = "\0"
 PARENT = "\0\0"
-_SHOWN_CHARACTERS = 1000
+_SHOWN_CHARACTERS = 200
 _RANK: dict[str | None, int] = {"missing_required_parameter": 0, "unknown_parameter": 1}
+_LAST_RANK = 2
+FIRST, LAST = (0, ""), (_LAST_RANK, "")
+"""The places of a missing value, and of a fault of a type or bound."""
 
 
 @dataclass(eq=False)
@@ -35,7 +38,7 @@ class Fault(str):
 
     code: str | None
 
-    def __new__(cls, code: str | None, sentence: str) -> "Fault":
+    def __new__(cls, code: str | None, sentence: str) -> Self:
         fault = super().__new__(cls, sentence)
         fault.code = code
         return fault
@@ -45,15 +48,20 @@ class Fault(str):
         return self.replace(PARENT, parent).replace(PARAM, path)
 
 
+def shown(text: str) -> str:
+    """Return a text of a request as an error shows it: cut."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
 def first_fault(error: ValidationError) -> ApiError:
     """Return the fault to report: a missing value, then an unknown key (by name), then the rest."""
     path, fault, parent = min(_walk(error.messages, ""), key=_rank)
     return ApiError(400, fault.at(path, parent), path or None, fault.code)
 
 
-def goes_first(error: ValidationError) -> bool:
-    """Return whether a report holds a fault that goes before faults of types and bounds."""
-    return any(fault.code in _RANK for _, fault, _ in _walk(error.messages, ""))
+def place_of(error: ValidationError) -> tuple[int, str]:
+    """Return the place of a report's first fault among others. FIRST goes before all of them."""
+    return min(map(_rank, _walk(error.messages, "")))
 
 
 def faults_by_path(error: ValidationError) -> dict[str, str]:
@@ -63,7 +71,7 @@ def faults_by_path(error: ValidationError) -> dict[str, str]:
 
 def _rank(entry: tuple[str, Fault, str]) -> tuple[int, str]:
     path, fault, _ = entry
-    return _RANK.get(fault.code, 2), path if fault.code == "unknown_parameter" else ""
+    return _RANK.get(fault.code, _LAST_RANK), path if fault.code == "unknown_parameter" else ""
 
 
 def _walk(node: Any, path: str, parent: str = "") -> Iterator[tuple[str, Fault, str]]:
@@ -78,5 +86,4 @@ def _walk(node: Any, path: str, parent: str = "") -> Iterator[tuple[str, Fault, 
 def _step(key: int | str, path: str) -> str:
     if isinstance(key, int):
         return f"[{key}]"
-    name = key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}..."
-    return f".{name}" if path else name
+    return f".{shown(key)}" if path else shown(key)

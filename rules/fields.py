@@ -1,30 +1,49 @@
 """The marshmallow fields of the API. Their sentences are from the wire reference, table 1.1."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
-from rules.errors import PARAM, PARENT, Fault, goes_first
+from rules.errors import FIRST, LAST, PARAM, PARENT, Fault, place_of, shown
 
 Bound = int | None
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARACTERS = 64
 MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_ID_CHARACTERS = 64
+MAX_FILE_ID_CHARACTERS = 256
+MAX_URL_CHARACTERS = 8_192
 PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 STORABLE = "^[^\\u0000]*$"
 HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
 """It has no `\\s`: beyond ASCII, Python, JavaScript and Rust read it differently."""
 
-_SHOWN_CHARACTERS = 200
 _EXACT_FLOATS = 1 << 53
 _KINDS: dict[type, str] = {bool: "a boolean", int: "an integer", float: "a decimal number"}
 _KINDS |= {str: "a string", list: "an array", dict: "an object", type(None): "null"}
 _MISSING = Fault("missing_required_parameter", f"Missing required parameter: '{PARAM}'.")
-_UNKNOWN = Fault("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
+
+
+class _UnknownKey(Fault):
+    """The fault of an unknown key. The similar key is looked for when the fault is told."""
+
+    key: str
+    known: Iterable[str]
+
+    @classmethod
+    def of(cls, key: str, known: Iterable[str]) -> Self:
+        """Return the fault of a key that is none of the known ones."""
+        fault = cls("unknown_parameter", f"Unknown parameter: '{PARAM}'.")
+        fault.key, fault.known = key, known
+        return fault
+
+    def at(self, path: str, parent: str = "") -> str:
+        is_short = len(self.key) <= MAX_METADATA_KEY_CHARACTERS
+        similar = get_close_matches(self.key, self.known, n=1, cutoff=0.8) if is_short else []
+        return super().at(path, parent) + "".join(f" Did you mean '{key}'?" for key in similar)
 
 
 def kind_of(value: Any) -> str:
@@ -65,8 +84,7 @@ def out_of_range(value: int, minimum: Bound, maximum: Bound) -> Fault | None:
 
 
 def _shown(value: str) -> str:
-    text = value.replace(PARAM, "\ufffd")
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return shown(value.replace(PARAM, "\ufffd"))
 
 
 def _out_of_bounds(code: str, problem: str, expected: str, actual: Any) -> Fault:
@@ -140,6 +158,9 @@ class Text(Field):
 class Url(Text):
     """An http or https URL; the hosted API refused data URLs, too."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_URL_CHARACTERS, **kwargs)
+
     def read(self, value: Any) -> Any:
         if not re.fullmatch(HTTP_URL, super().read(value)):
             problem = "Expected a valid URL, but got a value with an invalid format."
@@ -147,11 +168,14 @@ class Url(Text):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": HTTP_URL}
+        return {"type": "string", "maxLength": self.maximum, "pattern": HTTP_URL}
 
 
 class FileId(Text):
     """The id of a file: any string that begins with `file`. There is no file service."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_FILE_ID_CHARACTERS, **kwargs)
 
     def read(self, value: Any) -> Any:
         if not super().read(value).startswith("file"):
@@ -159,7 +183,7 @@ class FileId(Text):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": "^file[^\\u0000]*$"}
+        return {"type": "string", "maxLength": self.maximum, "pattern": "^file[^\\u0000]*$"}
 
 
 class ObjectId(Text):
@@ -260,9 +284,10 @@ class Metadata(Field):
 
     def json_schema(self) -> dict[str, Any]:
         value = {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS, "pattern": STORABLE}
+        most = f"{MAX_METADATA_KEY_CHARACTERS}, values of at most {MAX_METADATA_VALUE_CHARACTERS}"
         return {
             "type": ["object", "null"],
-            "description": "Up to 16 pairs; keys of at most 64, values of at most 512 characters.",
+            "description": f"Up to {MAX_METADATA_PAIRS} pairs; keys of at most {most} characters.",
             "maxProperties": MAX_METADATA_PAIRS,
             "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARACTERS, "pattern": STORABLE},
             "additionalProperties": value,
@@ -300,15 +325,30 @@ class Array(Field, fields.List[Any]):
 
     def read(self, value: Any) -> Any:
         fault = self._length_fault(len(value))
-        try:
-            loaded = fields.List._deserialize(self, value, None, None)
-        except ValidationError as error:
-            if fault and not goes_first(error):
-                raise ValidationError(fault) from error
-            raise
+        loaded, report = self._load(value[: self.maximum])
+        if report and not (fault and place_of(report) >= LAST):
+            raise report
         if fault:
             raise ValidationError(fault)
         return loaded
+
+    def _load(self, items: list[Any]) -> tuple[list[Any], ValidationError | None]:
+        """Return the loaded items, and the report of the one whose fault goes first."""
+        loaded: list[Any] = []
+        report, place = None, LAST
+        json_type = getattr(self.inner, "json_type", None)
+        for index, item in enumerate(items):
+            if report and type(item) is not json_type:
+                continue  # a second fault of a type, which nobody is told
+            try:
+                loaded.append(self.inner.deserialize(item))
+            except ValidationError as error:
+                told = ValidationError({index: error.messages})
+                if report is None or place_of(told) < place:
+                    report, place = told, place_of(told)
+                if place == FIRST:
+                    break
+        return loaded, report
 
     def _length_fault(self, length: int) -> Fault | None:
         if self.maximum is not None and length > self.maximum:
@@ -346,16 +386,23 @@ class Variant(Field):
 class StrictSchema(Schema):
     """A JSON object without unknown keys."""
 
-    error_messages = {"unknown": _UNKNOWN}
+    error_messages = {"unknown": "unknown"}
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """Return the loaded object. Raises ValidationError."""
+        # Of unknown keys the first by name is told, so that no others are looked at.
+        if len(data) > len(self.load_fields):
+            keys = {field.data_key or name for name, field in self.load_fields.items()}
+            told = min(data.keys() - keys, default=None)
+            data = {key: value for key, value in data.items() if key in keys or key == told}
+        return super().load(data, **options)
 
     def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
-        """Add a similar key of the schema to the fault of an unknown key."""
+        """Make the fault of an unknown key, which knows the keys of this schema."""
         messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
         for key, faults in messages.items():
-            if faults == [_UNKNOWN] and len(key) <= MAX_METADATA_KEY_CHARACTERS:
-                for meant in get_close_matches(key, self.load_fields, n=1, cutoff=0.8):
-                    hint = f"{_UNKNOWN} Did you mean '{meant}'?"
-                    messages[key] = [Fault("unknown_parameter", hint)]
+            if faults == [self.error_messages["unknown"]]:
+                messages[key] = [_UnknownKey.of(key, self.load_fields)]
 
     class Meta:
         unknown = RAISE

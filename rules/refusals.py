@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rules.errors import ApiError
+from rules.errors import ApiError, shown
 
 _DO_NOT_RETRY = {"x-should-retry": "false"}
 _CLOSE = {"Connection": "close"}
@@ -33,6 +33,11 @@ def outcome_unknown() -> ApiError:
     return ApiError(500, message, headers=_DO_NOT_RETRY)
 
 
+def read_failed() -> ApiError:
+    message = "The database failed to read this. The server's log has the cause."
+    return ApiError(500, message, headers=_DO_NOT_RETRY)
+
+
 def id_exists() -> ApiError:
     message = "PUT /_mock/ids made an id that exists already. POST /_mock/reset first."
     return ApiError(400, message, code="id_exists")
@@ -47,7 +52,7 @@ def search_too_broad() -> ApiError:
 
 
 def not_found(kind: str, id_: str) -> ApiError:
-    return ApiError(404, f"No {kind} found with id '{id_}'.")
+    return ApiError(404, f"No {kind} found with id '{shown(id_)}'.")
 
 
 def no_such_cursor(kind: str, cursor: str, param: str) -> ApiError:
@@ -63,17 +68,35 @@ def invalid(param: str, reason: str) -> ApiError:
 
 
 def invalid_url(method: str, path: str) -> ApiError:
-    return ApiError(404, f"Invalid URL ({method} {path})")
+    return ApiError(404, f"Invalid URL ({shown(method)} {shown(path)})")
 
 
 def method_not_allowed(method: str, path: str, methods: Iterable[str]) -> ApiError:
-    message = f"Method not allowed ({method} {path}). Use one of: {', '.join(sorted(methods))}."
+    problem = f"Method not allowed ({shown(method)} {shown(path)})."
+    message = f"{problem} Use one of: {', '.join(sorted(methods))}."
     return ApiError(405, message, code="unsupported_operation")
 
 
 def server_error(status: int) -> ApiError:
     message = "The server had an error while processing your request. Its log has the cause."
     return ApiError(status, message, headers=_DO_NOT_RETRY)
+
+
+# Requests that are no valid HTTP
+
+_MALFORMED = {
+    400: "The request is no valid HTTP. Check its first line, its headers and its chunks.",
+    414: "The address is too long. It holds at most 8,190 bytes.",
+    417: "An Expect header holds 100-continue only.",
+    431: "The headers are too large. A request has at most 60, of 8,190 bytes each.",
+    501: "This transfer coding is not supported. Send the body as it is, or chunked.",
+}
+
+
+def malformed_request(status: int) -> ApiError:
+    if status not in _MALFORMED:
+        return server_error(status)
+    return ApiError(status, _MALFORMED[status], code="malformed_request", headers=_CLOSE)
 
 
 # Bodies and query strings
@@ -84,9 +107,19 @@ def body_too_large() -> ApiError:
     return ApiError(413, message, code="request_too_large", headers=_CLOSE)
 
 
+def form_too_large() -> ApiError:
+    message = "This form is too large. Nothing was changed. Send long texts through the API."
+    return ApiError(413, message, code="request_too_large", headers=_CLOSE)
+
+
 def body_cut_short() -> ApiError:
     problem = "the request body ended early or its chunks are malformed."
     return _invalid_body(problem, headers=_CLOSE)
+
+
+def body_too_slow() -> ApiError:
+    message = "The request body came too slowly, so it was not read to its end."
+    return ApiError(408, message, code="request_timeout", headers=_CLOSE)
 
 
 def no_plain_json() -> ApiError:
@@ -112,7 +145,8 @@ def no_object(kind: str) -> ApiError:
 
 
 def duplicate_key(key: str) -> ApiError:
-    return _invalid_body(f"duplicate JSON key '{key}'. Duplicate JSON keys are not supported.")
+    advice = "Duplicate JSON keys are not supported."
+    return _invalid_body(f"duplicate JSON key '{shown(key)}'. {advice}")
 
 
 def nul_in_body() -> ApiError:
@@ -125,7 +159,8 @@ def nul_in_query() -> ApiError:
 
 def duplicate_parameter(name: str) -> ApiError:
     problem = "You provided multiple values for this parameter, whereas only one is allowed."
-    return ApiError(400, f"Duplicate parameter: '{name}'. {problem}", name, "duplicate_parameter")
+    message = f"Duplicate parameter: '{shown(name)}'. {problem}"
+    return ApiError(400, message, shown(name), "duplicate_parameter")
 
 
 def _invalid_body(problem: str, **more: Any) -> ApiError:
@@ -141,6 +176,11 @@ def idempotency_key_reused() -> ApiError:
     problem = "This Idempotency-Key was used with another request."
     advice = "Use a new key for each different request."
     return ApiError(422, f"{problem} {advice}", code="idempotency_key_reused")
+
+
+def answer_forgotten() -> ApiError:
+    message = "The object that this Idempotency-Key made or changed was deleted since."
+    return ApiError(404, message, code="object_deleted")
 
 
 # Callers
@@ -181,11 +221,12 @@ def no_beta_header() -> ApiError:
 
 def malformed_beta_header(beta: str) -> ApiError:
     expected = "The header should be in the format 'OpenAI-Beta: example_beta=v1'."
-    return ApiError(400, f"Invalid beta header provided: '{beta}'. {expected}", code="invalid_beta")
+    message = f"Invalid beta header provided: '{shown(beta)}'. {expected}"
+    return ApiError(400, message, code="invalid_beta")
 
 
 def unknown_beta(name: str) -> ApiError:
-    return ApiError(400, f"Unknown beta requested: '{name}'.", code="invalid_beta")
+    return ApiError(400, f"Unknown beta requested: '{shown(name)}'.", code="invalid_beta")
 
 
 # The browse page
@@ -240,7 +281,7 @@ def no_snapshot() -> ApiError:
 
 
 def bad_seed_lines(faults: list[tuple[int, str]], count: int) -> ApiError:
-    first = "; ".join(f"line {number}: {reason}" for number, reason in faults[:5])
+    first = "; ".join(f"line {number}: {shown(reason)}" for number, reason in faults[:3])
     return ApiError(400, f"{len(faults)} of {count} lines refused: {first}", code="invalid_seed")
 
 

@@ -12,8 +12,10 @@ import database
 from database import Connection
 from models import HIDDEN_PROJECT, Message, Thread
 from rules.errors import ApiError
-from store import deletions, messages, threads
-from store.ids_and_clock import new_id, unix_now
+from store import batches, deletions, messages, threads
+from store.batches import Span
+from store.ids_and_clock import new_id
+from store.newest import next_second
 from store.objects import Object, thread_object, to_json
 
 MESSAGES_AT_ONCE = 250
@@ -21,13 +23,7 @@ COPIED = [each for each in messages.COLUMNS if each.name not in ("seq", "thread_
 """The columns of a message that a copy and an import keep."""
 
 _IS_SOURCE = Message.thread_seq == sa.bindparam("source")
-_IS_REST = (Message.seq > sa.bindparam("after"), Message.seq <= sa.bindparam("last"))
-_REST = sa.and_(_IS_SOURCE, *_IS_REST)
 _LAST = sa.select(sa.func.coalesce(sa.func.max(Message.seq), 0)).where(_IS_SOURCE)
-_MOST: Any = sa.bindparam("most")
-_BATCH = sa.select(Message.seq, *COPIED).where(_REST).order_by(Message.seq).limit(_MOST)
-_SOME = sa.select(Message.seq).where(_REST).limit(_MOST).subquery()
-_COUNT = sa.select(sa.func.count()).select_from(_SOME)
 _IS_COPY = Thread.seq == sa.bindparam("of_seq")
 _SHOW = sa.update(Thread).where(_IS_COPY).returning(*threads.COLUMNS)
 
@@ -39,15 +35,15 @@ class Copy:
         """Copy a thread; a loaded CopyThread body may replace the metadata."""
         self._project, self._thread_id = project, thread_id
         self._changed = {"metadata": to_json(body["metadata"] or {})} if "metadata" in body else {}
-        self._source = self._after = self._last = self._hidden_seq = 0
+        self._rest, self._hidden_seq = Span(0), 0
         self._is_shown = False
 
     def __enter__(self) -> "Copy":
         """Copy all but the last batch. Raises ApiError 404."""
         with database.snapshot() as connection:
-            self._source = self._find(connection).seq
+            seq = self._find(connection).seq
             # Later messages are not copied, nor those that are deleted before their batch.
-            self._last = connection.value(_LAST, {"source": self._source})
+            self._rest = Span(seq, last=connection.value(_LAST, {"source": seq}))
             is_large = self._is_large(connection)
         try:
             while is_large:
@@ -72,7 +68,8 @@ class Copy:
         row = self._find(connection)
         seq = self._hidden_seq or _hide(connection, row)
         self._copy_batch(connection, seq)
-        own = {"project": self._project, "id": new_id("thread"), "created_at": unix_now()}
+        second = next_second(connection, self._project, "thread", is_new=not self._hidden_seq)
+        own = {"project": self._project, "id": new_id("thread"), "created_at": second}
         values = row._asdict() | self._changed | own | {"seq": seq, "of_seq": seq}
         shown = connection.row(_SHOW, values)
         self._is_shown = True
@@ -81,12 +78,8 @@ class Copy:
     def _find(self, connection: Connection) -> Any:
         return threads.find_row(connection, self._project, self._thread_id)
 
-    def _rest(self, most: int) -> dict[str, int]:
-        return {"source": self._source, "after": self._after, "last": self._last, "most": most}
-
     def _is_large(self, connection: Connection) -> bool:
-        count = connection.value(_COUNT, self._rest(MESSAGES_AT_ONCE + 1))
-        return bool(count > MESSAGES_AT_ONCE)
+        return batches.is_more_than_a_batch(connection, self._rest, MESSAGES_AT_ONCE)
 
     def _copy_hidden(self, connection: Connection) -> bool:
         """Copy a batch; return whether more than one is left."""
@@ -96,10 +89,10 @@ class Copy:
         return self._is_large(connection)
 
     def _copy_batch(self, connection: Connection, seq: int) -> None:
-        rows = connection.rows(_BATCH, self._rest(MESSAGES_AT_ONCE))
+        rows = batches.first_batch(connection, self._rest, MESSAGES_AT_ONCE)
         copies = [row._asdict() | {"thread_seq": seq, "id": new_id("msg")} for row in rows]
         for copy in copies:
-            self._after = copy.pop("seq")
+            self._rest = self._rest._replace(after=copy.pop("seq"))
         if copies:
             connection.change_many(messages.INSERT, copies)
 

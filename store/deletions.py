@@ -10,9 +10,10 @@ from sqlalchemy.orm import aliased
 
 import database
 from database import Connection, Values
-from models import HIDDEN_PROJECT, Message, Thread
+from models import HIDDEN_PROJECT, Message, StoredAnswer, Thread
 from rules import refusals
 from rules.errors import ApiError
+from store import stored_answers
 from store.tombstones import burial, bury
 
 MESSAGES_AT_ONCE = 500
@@ -55,7 +56,8 @@ def delete_hidden(seq: int, seconds: float | None = None) -> None:
 
 
 def delete_left() -> None:
-    """Delete the hidden threads of processes that have ended."""
+    """Delete the hidden threads of processes that have ended, and the answers that are too old."""
+    database.write(stored_answers.delete_expired)
     with database.read() as connection:
         rows = connection.rows(_LEFT, {"before": int(time.time()) - LEFT_SECONDS})
     for row in rows:
@@ -70,6 +72,7 @@ def _delete(connection: Connection, which: _Condition, values: Values) -> tuple[
     if not seqs:
         return 0, []
     bury(connection, statements.bury, values)
+    stored_answers.forget(connection, statements.forget, values)
     most = MESSAGES_AT_ONCE + 1
     if connection.value(statements.count, {**values, "most": most}) <= MESSAGES_AT_ONCE:
         return connection.change(statements.delete, values), []
@@ -99,6 +102,8 @@ class _Statements:
         hidden = {"project": HIDDEN_PROJECT, "id": own_id, "created_at": 0, "metadata": "{}"}
         self.lock = sa.select(Thread.seq).where(these).order_by(Thread.seq).with_for_update()
         self.bury = burial(places)
+        ids = sa.select(Thread.id).where(these).scalar_subquery()
+        self.forget = stored_answers.forgetting(StoredAnswer.thread.in_(ids))
         self.count = sa.select(sa.func.count()).select_from(some)
         self.delete = sa.delete(Thread).where(these)
         self.hide = sa.update(Thread).where(these).values(hidden)

@@ -13,6 +13,7 @@ class Sources:
 
     def __init__(self) -> None:
         self.now: Callable[[], float] = time.time
+        self.is_set = False  # the mock controls set the clock
         self.random: Callable[[int], bytes] = os.urandom
 
 

@@ -13,6 +13,7 @@ from database import Connection
 from models import Message, Thread, ThreadMetadata
 from rules import refusals
 from store import messages, threads
+from store.batches import SIZE_OF, fitting, whole_row
 from store.objects import Object, message_object, thread_object
 from store.search import SEARCH_SECONDS, match_expression, way_to_search
 from store.tombstones import place_of
@@ -22,6 +23,11 @@ _Values = dict[str, Any]
 _bound: Any = sa.bindparam
 _BY_TIME = attrgetter("created_at", "seq")  # imported threads keep their place in time
 _BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order of messages
+MAX_PAGE_BYTES = 16_000_000
+_OBJECT_BYTES = 600  # the keys, ids and numbers of an object
+_IS_ORDINARY = sa.func.octet_length(Message.content) <= 120_000
+_CONTENT = sa.case((_IS_ORDINARY, Message.content)).label("content")  # a large one is read alone
+_LISTED = [*(each for each in messages.COLUMNS if each.name != "content"), _CONTENT]
 
 
 class Page(NamedTuple):
@@ -55,7 +61,8 @@ def list_messages(connection: Connection, project: str, thread_id: str, query: _
     values = _values(query, shape) | {"project": project, "thread_seq": seq}
     values |= _positions(connection, query, values, "message")
     rows, has_more = _page(connection, _messages_statement(shape), _BY_SEQ, shape, values)
-    return Page([message_object(row, thread_id) for row in rows], has_more)
+    whole = (row if row.content else whole_row(connection, row) for row in rows)
+    return Page([message_object(row, thread_id) for row in whole], has_more)
 
 
 def list_threads(connection: Connection, project: str, query: _Values) -> Page:
@@ -98,7 +105,7 @@ def _values(query: _Values, shape: _Shape) -> _Values:
 
 @lru_cache(maxsize=64)
 def _messages_statement(shape: _Shape) -> _Select:
-    statement = sa.select(*messages.COLUMNS).where(Message.thread_seq == _bound("thread_seq"))
+    statement = sa.select(*_LISTED).where(Message.thread_seq == _bound("thread_seq"))
     if "run_id" in shape.filters:
         statement = statement.where(Message.run_id == _bound("run_id"))
     return _paged(statement, (Message.seq,), shape)
@@ -160,9 +167,18 @@ def _page(
 ) -> tuple[list[Any], bool]:
     rows = connection.rows_at_once(statement, values)
     rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
-    limit = values["limit"] - 1
-    page = rows[:limit]
-    return page[::-1] if shape.is_backwards else page, len(rows) > limit
+    page = rows[: values["limit"] - 1]
+    page = page[: fitting((_bytes(connection, row) for row in page), MAX_PAGE_BYTES)]
+    return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
+
+
+def _bytes(connection: Connection, row: Any) -> int:
+    """Return the bytes of an object in an answer, at most. 100 threads never fill a page."""
+    if not hasattr(row, "content"):
+        return 0
+    if row.content is None:
+        return _OBJECT_BYTES + int(connection.value(SIZE_OF, {"of_seq": row.seq}))
+    return _OBJECT_BYTES + len(f"{row.content}{row.attachments}{row.metadata}".encode())
 
 
 def _search(connection: Connection, shape: _Shape, values: _Values) -> tuple[list[Any], bool]:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from database import Connection
 from models import Message, Thread
 from rules import refusals
+from store import stored_answers
 from store.ids_and_clock import new_id, unix_now
 from store.objects import Object, message_object, to_json
 from store.tombstones import burial, bury
@@ -77,6 +78,7 @@ def delete_message(connection: Connection, project: str, thread_id: str, message
     bury(connection, _BURY, key)
     if not connection.change(_DELETE, key):
         _refuse(connection, key)
+    stored_answers.forget(connection, stored_answers.FORGET_MESSAGE, key)
 
 
 def message_values(body: dict[str, Any], now: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 import database
 from database import Connection
 from rules import refusals
+from rules.words import forms
 
 SEARCH_SECONDS = 2
 _RARE_MATCHES = 10_000
@@ -20,7 +21,12 @@ def match_expression(q: str) -> str:
         phrases += [part] if index % 2 else part.split()
     if not any(phrase.strip() for phrase in phrases):
         raise refusals.nothing_to_search()
-    return " ".join(f'"{phrase}"' for phrase in phrases)
+    as_written = " ".join(f'"{phrase}"' for phrase in phrases)
+    if database.current().FOLDS_TEXT:
+        return as_written
+    words = [forms(phrase) for phrase in phrases if any(map(str.isalnum, phrase))]
+    groups = [" OR ".join(f'"{form}"' for form in group) for group in words]
+    return " AND ".join(f"({group})" for group in groups) or as_written
 
 
 def way_to_search(connection: Connection, expression: str) -> str:

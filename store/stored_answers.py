@@ -5,15 +5,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONFLICT
 
-from database import Connection
+from database import Connection, Values
 from models import StoredAnswer
 from store.ids_and_clock import unix_now
+from store.objects import Object
 
 KEPT_SECONDS = 86_400
 _IS_PROJECT = StoredAnswer.project == sa.bindparam("of_project")
 _IS_NAMED = sa.and_(_IS_PROJECT, StoredAnswer.key == sa.bindparam("of_key"))
 _FIND = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(_IS_NAMED)
-_KEEP = sa.update(StoredAnswer).where(_IS_NAMED).values(body=sa.bindparam("new_body"))
+_KEPT: Any = {name: sa.bindparam(f"new_{name}") for name in ("body", "thread", "object")}
+_KEEP = sa.update(StoredAnswer).where(_IS_NAMED).values(_KEPT)
+_IN_THREAD = sa.and_(_IS_PROJECT, StoredAnswer.thread == sa.bindparam("thread_id"))
+_IS_OBJECT = sa.and_(_IN_THREAD, StoredAnswer.object == sa.bindparam("of_id"))
 _EXPIRED = sa.delete(StoredAnswer).where(StoredAnswer.created_at <= sa.bindparam("expiry"))
 _CLAIM = insert(StoredAnswer).on_conflict_do_nothing()
 
@@ -21,16 +25,38 @@ _CLAIM = insert(StoredAnswer).on_conflict_do_nothing()
 def claim(connection: Connection, project: str, key: str, fingerprint: str) -> bool:
     """Take a key; return whether it was free. Waits for another transaction that takes it."""
     now = unix_now()
-    connection.change(_EXPIRED, {"expiry": now - KEPT_SECONDS})
+    delete_expired(connection)
     values = {"project": project, "key": key, "fingerprint": fingerprint, "created_at": now}
     return connection.change(_CLAIM, {**values, "body": ""}) == 1
 
 
-def keep(connection: Connection, project: str, key: str, body: str) -> None:
-    """Store the answer of a key that was claimed."""
-    connection.change(_KEEP, {"of_project": project, "of_key": key, "new_body": body})
+def keep(connection: Connection, project: str, key: str, body: str, answer: Object) -> None:
+    """Store the answer of a key that was claimed: the body, and the object that it is made of."""
+    id_ = answer["id"]
+    ids = {"new_thread": answer.get("thread_id", id_), "new_object": id_}
+    connection.change(_KEEP, {"of_project": project, "of_key": key, "new_body": body, **ids})
 
 
 def find(connection: Connection, project: str, key: str) -> Any:
-    """Return the row (fingerprint, body) of a key that is taken."""
+    """Return the row (fingerprint, body) of a key that is taken. A forgotten body is empty."""
     return connection.row(_FIND, {"of_project": project, "of_key": key})
+
+
+def delete_expired(connection: Connection) -> None:
+    """Delete the answers that are too old."""
+    connection.change(_EXPIRED, {"expiry": unix_now() - KEPT_SECONDS})
+
+
+def forgetting(which: sa.ColumnElement[bool]) -> sa.Executable:
+    """Return the statement that forgets the bodies of some answers of a project."""
+    return sa.update(StoredAnswer).where(_IS_PROJECT, which).values(body="")
+
+
+FORGET_THREAD = forgetting(_IN_THREAD)
+FORGET_MESSAGE = forgetting(_IS_OBJECT)
+
+
+def forget(connection: Connection, forgetting: sa.Executable, values: Values) -> None:
+    """Forget the answers about an object that is deleted, and delete those that are too old."""
+    connection.change(forgetting, values)
+    delete_expired(connection)

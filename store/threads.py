@@ -9,8 +9,9 @@ from database import Connection
 from models import Thread
 from rules import refusals
 from store import messages
-from store.ids_and_clock import new_id, new_vector_store_id, unix_now
+from store.ids_and_clock import new_id, new_vector_store_id
 from store.messages import IS_THREAD
+from store.newest import next_second
 from store.objects import Object, thread_object, to_json
 
 COLUMNS = Thread.__table__.c
@@ -33,7 +34,7 @@ def find_thread(connection: Connection, project: str, thread_id: str) -> Object:
 
 def create_thread(connection: Connection, project: str, body: dict[str, Any]) -> Object:
     """Store a loaded CreateThread body and its messages, in order; return the thread object."""
-    now = unix_now()
+    now = next_second(connection, project, "thread")
     values = {
         "project": project,
         "id": new_id("thread"),

@@ -28,7 +28,7 @@ DO $$ BEGIN
     ASSERT (SELECT version_num FROM alembic_version) = '0003';
 END $$;
 DELETE FROM threads; DELETE FROM messages; DELETE FROM tombstones; DELETE FROM api_keys;
-DELETE FROM idempotency; DELETE FROM failed_sign_ins;
+DELETE FROM idempotency; DELETE FROM failed_sign_ins; DELETE FROM sessions;
 ALTER SEQUENCE threads_seq_seq RESTART; ALTER SEQUENCE messages_seq_seq RESTART;
 ALTER SEQUENCE api_keys_seq_seq RESTART;
 """

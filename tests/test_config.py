@@ -29,6 +29,7 @@ TWO_ORIGINS = ["https://a.example", "https://b.example"]
 GOOD = [
     ("DATABASE_URL", "memory", "memory"),
     ("DATABASE_URL", "sqlite:////srv/threads.db", "sqlite:////srv/threads.db"),
+    ("DATABASE_URL", "sqlite:////srv/a b;c=ä🙂&+.db", "sqlite:////srv/a b;c=ä🙂&+.db"),
     ("BIND", "127.0.0.1:0", "127.0.0.1:0"),
     ("BIND", "localhost:65535", "localhost:65535"),
     ("BIND", "[::1]:8000", "[::1]:8000"),
@@ -65,6 +66,10 @@ BAD = {
         "sqlite:///relative.db",
         "sqlite:////",
         "sqlite:///:memory:",
+        "sqlite:////srv/a?b=c",
+        "sqlite:////srv/threads.db?mode=ro",
+        "sqlite:////srv/a#b",
+        "sqlite:////srv/a%3Fb",
         "postgresql://localhost/threads",
         "mysql://localhost/threads",
         "postgresql+psycopg://host:abc/threads",
@@ -135,6 +140,16 @@ def test_a_wrong_value_is_refused_by_its_name(
     with pytest.raises(EnvValidationError) as refusal:
         settings(monkeypatch, **{name: text})
     assert list(refusal.value.error_messages) == [f"THREADS_{name}"]
+
+
+@pytest.mark.parametrize("sign", ["?", "#", "%"])
+def test_a_sign_that_would_change_the_path_of_the_database_is_named(
+    monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    with pytest.raises(EnvValidationError) as refusal:
+        settings(monkeypatch, DATABASE_URL=f"sqlite:////srv/a{sign}b")
+    reason = f"A path of a database cannot hold {sign}, nor any of ?, # and %."
+    assert refusal.value.error_messages == {"THREADS_DATABASE_URL": [reason]}
 
 
 def test_all_wrong_values_are_named_in_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,11 @@ def static(maximum: Any, overlap: Any, **more: Any) -> dict[str, Any]:
     return store(chunking_strategy={"type": "static", "static": sizes})
 
 
+TEXT = {"type": "text", "text": "x"}
+LONG_TEXT = {"type": "text", "text": "x" * 256_000}
+URL = f"https://a.example/{'x' * 8_174}"
+
+
 def pairs(count: int) -> dict[str, str]:
     return {f"k{n}": "v" for n in range(count)}
 
@@ -172,6 +177,8 @@ CREATE_ONLY = [
     ],
     (message(content="x" * 256_001), long_string(CONTENT, 256_000, 256_001)),
     (message(content="💾" * 256_001), long_string(CONTENT, 256_000, 256_001)),
+    (message(content=[TEXT] * 101), long_array(CONTENT, 100, 101)),
+    (message(content=[LONG_TEXT] * 8 + [TEXT]), long_string(CONTENT, 2_048_000, 2_048_001)),
     (message(content=["x"]), wrong_type(PART, "an object", "a string")),
     (message(content=[[]]), wrong_type(PART, "an object", "an array")),
     (part(text="x"), missing(f"{PART}.type")),
@@ -194,6 +201,7 @@ CREATE_ONLY = [
     (image_file(), missing(f"{PART}.image_file.file_id")),
     (image_file(file_id="a"), not_a_file(f"{PART}.image_file.file_id", "a")),
     (image_file(file_id=""), empty_string(f"{PART}.image_file.file_id")),
+    (image_file(file_id="file" * 65), long_string(f"{PART}.image_file.file_id", 256, 260)),
     (
         image_file(file_id="file-a", detail="full"),
         unsupported(f"{PART}.image_file.detail", "full", "'auto', 'low', and 'high'"),
@@ -203,6 +211,7 @@ CREATE_ONLY = [
     (image_url(), missing(f"{PART}.image_url.url")),
     (image_url(url=1), wrong_type(f"{PART}.image_url.url", "a string", "an integer")),
     (image_url(url=""), empty_string(f"{PART}.image_url.url")),
+    (image_url(url=f"{URL}é"), long_string(f"{PART}.image_url.url", 8_192, 8_193)),
     *[
         (image_url(url=url), not_a_url(f"{PART}.image_url.url"))
         for url in [
@@ -238,6 +247,7 @@ CREATE_ONLY = [
     (attachment(file_id="31abac64"), not_a_file(f"{ATTACHMENT}.file_id", "31abac64")),
     (attachment(file_id=None), wrong_type(f"{ATTACHMENT}.file_id", "a string", "null")),
     (attachment(tools=None), wrong_type(f"{ATTACHMENT}.tools", "an array", "null")),
+    (attachment(tools=[{"type": "file_search"}] * 11), long_array(f"{ATTACHMENT}.tools", 10, 11)),
     (attachment(tools=["x"]), wrong_type(f"{ATTACHMENT}.tools[0]", "an object", "a string")),
     (attachment(tools=[{}]), missing(f"{ATTACHMENT}.tools[0].type")),
     (
@@ -357,11 +367,16 @@ def test_a_message_alone_is_refused_with_the_same_words_and_not_stored(
         *[
             pytest.param("create", body, id=name)
             for name, body in {
-                "33-messages": {"messages": [USER] * 33},
+                "1000-messages": {"messages": [USER] * 1_000},
+                "100-parts": message(content=[TEXT] * 100),
+                "2048000-characters": message(content=[LONG_TEXT] * 8),
+                "8192-character-url": image_url(url=URL),
+                "256-character-file-id": image_file(file_id="file" * 64),
+                "10-tools": attachment(tools=[{"type": "file_search"}] * 10),
+                "10000-files-of-a-store": store(file_ids=["file"] * 10_000),
                 "256000-characters": message(content="💾" * 256_000),
                 "256000-character-part": part(type="text", text="é" * 256_000),
                 "url-beyond-ascii": image_url(url="https://a.example/é\u0085\u2028"),
-                "11-parts": message(content=[{"type": "text", "text": "x"}] * 11),
                 "blank-content": message(content=" \n"),
                 "10-attachments": message(attachments=[FILE] * 10),
                 "shortest-file-id": attachment(file_id="file"),

@@ -161,3 +161,31 @@ def _indexed(count: int) -> list[int]:
         assert connection.value("PRAGMA integrity_check(message_text)") == "ok"
         match = "SELECT 1 FROM message_text WHERE message_text MATCH 'word{}'"
         return [number for number in range(count) if connection.value(match.format(number))]
+
+
+@pytest.mark.sqlite_only("the file is SQLite's")
+def test_a_database_of_revision_0007_knows_its_newest_seconds_and_stored_objects(
+    tmp_path: Path,
+) -> None:
+    """Threads of the future were imported, so they do not count."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    old = cli.create_app({"DATABASE_URL": url})
+    answers = {"t": '{"id":"thread_1"}', "m": '{"id":"msg_1","thread_id":"thread_1"}'}
+    with old.app_context():
+        flask_migrate.upgrade(revision="0007")
+
+        def fill(connection: database.Connection) -> None:
+            for number, second in enumerate((5, 9, 4_000_000_000)):
+                row = f"({number}, 'default', 'thread_{number}', {second}, '{{}}', '{{}}')"
+                connection.change(f"INSERT INTO threads VALUES {row}")
+            for key, body in answers.items():
+                connection.change(f"INSERT INTO idempotency VALUES ('p', '{key}', '', '{body}', 1)")
+
+        database.write(fill)
+        cli.prepare_database()
+        with database.snapshot() as connection:
+            newest = connection.rows("SELECT project, kind, second FROM newest_seconds")
+            stored = connection.rows("SELECT key, thread, object FROM idempotency ORDER BY key")
+    startup.close(old)
+    assert newest == [("default", "thread", 9)]
+    assert stored == [("m", "thread_1", "msg_1"), ("t", "thread_1", "thread_1")]

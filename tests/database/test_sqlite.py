@@ -17,7 +17,7 @@ from openai import InternalServerError, OpenAI
 
 import database
 from app import create_app
-from database import sqlite
+from database import files, sqlite
 from database.files import file_of
 from models import db
 
@@ -30,6 +30,12 @@ HOLD_WRITE_TRANSACTION = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
+"""
+HOLD_SNAPSHOT = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("SELECT count(*) FROM threads").fetchone()
 """
 UNTIL_TOLD = "print('held', flush=True); sys.stdin.read()"
 HOLDERS = pytest.mark.parametrize(
@@ -208,6 +214,34 @@ def test_a_disk_that_cannot_be_read_is_answered_503_and_may_be_tried_again(
             assert answer.status_code == 503
             assert answer.headers["Retry-After"] == "5"
     assert client.get(address).json["metadata"] == {}
+
+
+def test_one_large_commit_leaves_the_server_ready(
+    client: FlaskClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAL_LIMIT_BYTES", 1 << 20)
+    write_much(client)
+    assert files.wal_bytes(file_of(database_url)) > files.WAL_LIMIT_BYTES
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_reader_that_keeps_a_long_log_makes_the_server_unready_until_it_ends(
+    client: FlaskClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAL_LIMIT_BYTES", 1 << 20)
+    with hold_lock(HOLD_SNAPSHOT, database_url):
+        write_much(client)
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert [name for name, good in answer.json["checks"].items() if not good] == ["wal"]
+        assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+def write_much(client: FlaskClient) -> None:
+    """Store a thread of four megabytes in one commit."""
+    message = {"role": "user", "content": "x" * 200_000}
+    assert client.post("/threads", json={"messages": [message] * 20}).status_code == 200
 
 
 def in_another_process(url: str, statement: str) -> None:

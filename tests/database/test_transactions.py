@@ -240,3 +240,32 @@ def test_a_write_beside_an_open_session_of_its_thread_is_refused_at_once() -> No
     db.session.commit()
     database.write(lambda connection: insert(connection, "thread_2"))
     assert count() == 2
+
+
+def unreadable(client: FlaskClient, path: str) -> tuple[int, str]:
+    answer = client.get(path)
+    return answer.status_code, answer.json["error"]["message"]
+
+
+READ_FAILED = "The database failed to read this. The server's log has the cause."
+
+
+def test_a_read_that_fails_tells_of_no_change(client: FlaskClient) -> None:
+    thread_id = client.post("/threads").json["id"]
+    database.write(lambda connection: connection.change("DROP TABLE tombstones"))
+    path = f"/threads/{thread_id}/messages?after=msg_unknown"
+    assert unreadable(client, path) == (500, READ_FAILED)
+    assert client.get(f"/threads/{thread_id}").status_code == 200
+
+
+@pytest.mark.sqlite_only("the length of a value is SQLite's limit")
+def test_a_read_of_too_large_a_value_is_refused() -> None:
+    with pytest.raises(ApiError) as caught, database.read() as connection:
+        connection.value("SELECT zeroblob(2000000000)")
+    assert (caught.value.status, str(caught.value)) == (500, READ_FAILED)
+
+
+def test_a_read_without_room_in_memory_is_refused() -> None:
+    with pytest.raises(ApiError) as caught, database.read():
+        raise MemoryError
+    assert (caught.value.status, str(caught.value)) == (500, READ_FAILED)

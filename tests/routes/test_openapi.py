@@ -13,6 +13,8 @@ from conftest import Server, schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
 
+from routes import openapi
+
 METADATA = {
     "maxProperties": 16,
     "propertyNames": {"maxLength": 64, "pattern": "^[^\\u0000]*$"},
@@ -49,13 +51,20 @@ def at(document: dict[str, Any], schema: str, path: str) -> dict[str, Any]:
     return node
 
 
+def test_the_document_is_made_once(client: FlaskClient) -> None:
+    before = openapi.document.cache_info().misses
+    documents = {client.get("/openapi.json").data for _ in range(3)}
+    assert len(documents) == 1
+    assert openapi.document.cache_info().misses == before + 1
+
+
 def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert document["servers"] == [{"url": "/v1"}]
 
 
 CI = os.environ.get("CI") == "true"
-NOT_DESCRIBED = {"/", "/docs", "/docs/{name}", "/openapi.json", "/metrics"}
+NOT_DESCRIBED = {"/", "/admin", "/docs", "/docs/{name}", "/openapi.json", "/metrics"}
 
 
 def test_its_operations_are_those_of_the_server(app: Flask, document: dict[str, Any]) -> None:
@@ -114,14 +123,17 @@ def test_it_takes_path_ids_as_the_server_does(document: dict[str, Any]) -> None:
         (
             "CreateThread",
             "messages/*/attachments/*/file_id",
-            {"type": "string", "pattern": "^file[^\\u0000]*$"},
+            {"type": "string", "maxLength": 256, "pattern": "^file[^\\u0000]*$"},
         ),
+        ("CreateThread", "messages", {"maxItems": 1_000}),
+        ("CreateThread", "messages/*/attachments/*/tools", {"maxItems": 10}),
+        ("CreateThread", f"{CONTENT}/1/*/2/image_url/url", {"maxLength": 8_192}),
         (
             "CreateThread",
             f"{CONTENT}/0",
             {"minLength": 1, "maxLength": 256_000, "pattern": "^[^\\u0000]*$"},
         ),
-        ("CreateThread", f"{CONTENT}/1", {"type": "array", "minItems": 1}),
+        ("CreateThread", f"{CONTENT}/1", {"type": "array", "minItems": 1, "maxItems": 100}),
         ("CreateThread", f"{CONTENT}/1/*/0/text", {"minLength": 1, "maxLength": 256_000}),
         (
             "CreateThread",

@@ -310,7 +310,7 @@ def test_an_id_with_another_prefix_is_400(
         ("thread_%25", "thread_%"),
         pytest.param("thread" + "x" * 58, "thread" + "x" * 58, id="64-characters"),
         pytest.param("thread" + "x" * 59, "thread" + "x" * 59, id="65-characters"),
-        pytest.param("thread" + "x" * 3994, "thread" + "x" * 3994, id="4000-characters"),
+        pytest.param("thread" + "x" * 3994, "thread" + "x" * 194 + "...", id="4000-characters"),
     ],
 )
 def test_an_unknown_or_malformed_id_is_404(

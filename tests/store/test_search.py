@@ -2,7 +2,9 @@
 
 import random
 import time
+import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,8 +19,21 @@ from models import Message
 from store.ids_and_clock import sources
 from store.objects import to_json
 
-WORDS = ["tram", "castle", "Straße", "Été", "東京", "v2", "naïve", "ΣΟΦΟΣ"]
+WORDS = ["tram", "castle", "Straße", "Été", "東京", "v2", "naïve", "ΣΟΦΟΣ", "ガイド", "한국어"]
+FULL_WIDTH = {sign - 0xFEE0: sign for sign in range(0xFF01, 0xFF5F)}
+WRITINGS: list[Callable[[str], str]] = [
+    str,
+    str.lower,
+    partial(unicodedata.normalize, "NFC"),
+    partial(unicodedata.normalize, "NFD"),
+    lambda word: word.translate(FULL_WIDTH),
+]
+"""The ways to write a word that find each other."""
 STEPS = 120
+
+
+def folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower().replace("ς", "σ")
 
 
 class Model:
@@ -29,7 +44,11 @@ class Model:
         self.threads: dict[str, dict[str, str]] = {}
 
     def text(self) -> str:
-        return " ".join(self.random.choices(WORDS, k=self.random.randint(0, 3))) or "-"
+        words = self.random.choices(WORDS, k=self.random.randint(0, 3))
+        return " ".join(map(self.written, words)) or "-"
+
+    def written(self, word: str) -> str:
+        return self.random.choice(WRITINGS)(word)
 
     def any_thread(self) -> str:
         return self.random.choice(list(self.threads))
@@ -96,7 +115,7 @@ class Model:
         return {
             thread_id
             for thread_id, texts in self.threads.items()
-            if any(word in text.split() for text in texts.values())
+            if any(folded(word) in folded(text).split() for text in texts.values())
         }
 
 
@@ -115,7 +134,37 @@ def test_search_finds_what_is_stored_and_nothing_else(
         change = model.random.choice(changes) if len(model.threads) > 2 else model.create
         change()
         word = WORDS[step % len(WORDS)]
-        assert model.search(word) == model.expected(word), (step, change.__name__, word)
+        found = model.search(model.written(word))
+        assert found == model.expected(word), (step, change.__name__, word)
     monkeypatch.setattr(sources, "now", lambda: time.time() + 10)
     flask("prune", "--older-than", "5s")
     assert all(model.search(word) == set() for word in WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "q"),
+    [
+        ("cafe\u0301", "café"),
+        ("café", "cafe\u0301"),
+        ("σοφός", "ΣΟΦΌΣ"),
+        ("σοφο\u0301ς", "σοφός"),
+        ("ｔｒａｍ ２８", "tram 28"),
+        ("tram 28", "ＴＲＡＭ ２８"),
+        ("tram 28", '"ｔｒａｍ ２８"'),
+        ("ガイド", "ｶﾞｲﾄﾞ"),
+        ("ｶﾞｲﾄﾞ", "ガイド"),
+        ("trams", "trams － 👍"),
+    ],
+)
+def test_what_unicode_writes_in_two_ways_is_found_by_both(
+    client: FlaskClient, text: str, q: str
+) -> None:
+    client.post("/threads", json={"messages": [{"role": "user", "content": "another"}]})
+    body = {"messages": [{"role": "user", "content": text}]}
+    thread = client.post("/threads", json=body).json["id"]
+    page = client.get("/threads", query_string={"q": q}).json["data"]
+    assert [each["id"] for each in page] == [thread]
+
+
+def test_a_full_width_quotation_mark_is_no_syntax(client: FlaskClient) -> None:
+    assert client.get("/threads", query_string={"q": "a＂b"}).json["data"] == []
