@@ -5,7 +5,8 @@ import hashlib
 from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from admin import display, sign_in, views
+from admin import display, forms, sign_in, views
+from store.sign_ins import SESSION_SECONDS
 
 
 class PageSession(SecureCookieSessionInterface):
@@ -23,7 +24,7 @@ def init_app(app: Flask) -> None:
     # Each server names its cookie: a browser sends a host's cookies to all ports of the host.
     server = hashlib.sha256(app.config["SECRET_KEY"].encode()).hexdigest()[:8]
     app.config.update(
-        PERMANENT_SESSION_LIFETIME=sign_in.SESSION_LIFE,
+        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
         SESSION_COOKIE_NAME=f"threads-{server}",
         SESSION_COOKIE_PATH="/admin/",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -34,5 +35,6 @@ def init_app(app: Flask) -> None:
     app.session_interface = PageSession()
     sign_in.CSRF.init_app(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals |= forms.LIMITS
     app.jinja_env.filters |= {function.__name__: function for function in display.FILTERS}
     app.register_blueprint(views.bp, url_prefix="/admin")

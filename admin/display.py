@@ -11,13 +11,17 @@ import orjson
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from rules.errors import shown
 from store.ids_and_clock import unix_now
 from store.summaries import MAX_COUNTED_MESSAGES, Summary
 
 SHOWN_CHIPS = 4
 MAX_MARKDOWN_DEPTH = 18
 MAX_MARKDOWN_CHARACTERS = 10_000
-"""Longer texts are shown as they are: Markdown with many brackets takes quadratic time."""
+MAX_MARKDOWN_WORK = 8_000
+"""Texts above either are shown as they are. An ordinary text takes a third of it, or less."""
+_STEP_WORK = 2
+_CUT_CHARACTERS = 200
 _DAY_SECONDS = 86_400
 
 
@@ -40,6 +44,23 @@ class Row(NamedTuple):
     active: Markup
     chips: list[Chip]
     more: int
+
+
+class Budget:
+    """What a page may still hold: work of Markdown, characters of texts, and parts of messages."""
+
+    def __init__(self) -> None:
+        self.work, self.characters, self.parts = 5 * MAX_MARKDOWN_WORK, 1_000_000, 2_000
+
+    def first(self, parts: list[Any]) -> list[Any]:
+        """Return the parts of a message, annotations of a part or attachments to be shown."""
+        shown_parts = parts[: min(50, self.parts)]
+        self.parts -= len(shown_parts)
+        return shown_parts
+
+
+class _TooMuchWork(Exception):
+    """The Markdown of a text takes more than MAX_MARKDOWN_WORK."""
 
 
 def row(thread: Mapping[str, Any], summary: Summary) -> Row:
@@ -113,20 +134,35 @@ def is_long(text: str) -> bool:
     return len(text) > 2_000 or text.count("\n") > 30
 
 
-def markdown(text: str) -> Markup:
-    """Return the HTML of a message's text, without HTML, images and styles of the text."""
-    if len(text) > MAX_MARKDOWN_CHARACTERS:
+def markdown(text: str, budget: Budget) -> Markup:
+    """Return the HTML of a message's text, without HTML, images and styles of the text.
+
+    Without work in the budget of its page a text is shown as it is, without characters it is cut.
+    """
+    budget.characters -= len(text)
+    if budget.characters < 0 and len(text) > _CUT_CHARACTERS:
+        return _plain(short(text, _CUT_CHARACTERS)) + _REST
+    if len(text) > MAX_MARKDOWN_CHARACTERS or budget.work <= 0:
         return _plain(text)
-    return Markup(_render(text))  # noqa: S704 (html=False escapes stored HTML)
+    html, work = _render(text)
+    budget.work -= work
+    return html if budget.work >= 0 else _plain(text)
 
 
-@lru_cache(maxsize=512)
-def _render(text: str) -> str:
-    tokens = _MARKDOWN.parse(text)
+@lru_cache(maxsize=256)
+def _render(text: str) -> tuple[Markup, int]:
+    """Return the HTML of a text, and the work that it takes."""
+    spent = {"work": 0}
+    try:
+        tokens = _MARKDOWN.parse(text, spent)
+    except _TooMuchWork:
+        return _plain(text), MAX_MARKDOWN_WORK
+    work = spent["work"] + sum(1 + len(token.children or ()) for token in tokens)
     # Deeper lists and quotes leave no room for words, and markdown-it drops text below 100 levels.
-    if any(token.level > MAX_MARKDOWN_DEPTH for token in tokens):
-        return _plain(text)
-    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
+    if work > MAX_MARKDOWN_WORK or any(token.level > MAX_MARKDOWN_DEPTH for token in tokens):
+        return _plain(text), work
+    html = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
+    return Markup(html), work  # noqa: S704 (html=False escapes stored HTML)
 
 
 def _plain(text: str) -> Markup:
@@ -136,6 +172,9 @@ def _plain(text: str) -> Markup:
 def _markdown_renderer() -> MarkdownIt:
     renderer = MarkdownIt("js-default", {"breaks": True})
     renderer.disable("image")  # an image would load from another server
+    # Rules that never match: markdown-it tries them wherever it looks, also twice at one place.
+    renderer.inline.ruler.before("text", "budget", _spend)
+    renderer.block.ruler.before("table", "budget", _spend, {"alt": _INTERRUPTIBLE})
     renderer.core.ruler.push("attributes", _set_attributes)
     # A heading becomes a bold paragraph: the outline of the page has no headings of messages.
     renderer.add_render_rule("heading_open", lambda *_: '<p class="heading"><strong>')
@@ -145,6 +184,13 @@ def _markdown_renderer() -> MarkdownIt:
     renderer.add_render_rule("table_open", lambda *_: opening)
     renderer.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return renderer
+
+
+def _spend(state: Any, *_: Any) -> bool:
+    state.env["work"] += _STEP_WORK
+    if state.env["work"] + len(state.tokens) > MAX_MARKDOWN_WORK:
+        raise _TooMuchWork
+    return False
 
 
 def _set_attributes(state: Any) -> None:
@@ -159,5 +205,7 @@ def _set_attributes(state: Any) -> None:
             token.attrSet("class", style.removeprefix("text-align:")[0])
 
 
+_INTERRUPTIBLE = ["paragraph", "reference", "blockquote", "list", "table"]
+_REST = Markup('<p class="more">This page is full: the rest of the text is in the raw JSON.</p>')
 _MARKDOWN = _markdown_renderer()
-FILTERS = (ago, headline, is_long, markdown, message_count, pretty, short, short_id)
+FILTERS = (ago, headline, is_long, markdown, message_count, pretty, short, short_id, shown)

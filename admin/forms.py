@@ -1,14 +1,28 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from flask import flash, redirect, render_template, request
 from marshmallow import Schema, ValidationError
 from werkzeug.wrappers import Response
 
-from rules.errors import ApiError, Fault, faults_by_path
-from schemas import CreateMessage, CreateThread, ModifyThread
+from rules import fields, refusals
+from rules.errors import ApiError, Fault, faults_by_path, shown
+from schemas import MAX_TEXT_CHARACTERS, CreateMessage, CreateThread, ModifyThread
+from web.request_body import read_bytes
 
+LIMITS = {
+    "MAX_TEXT": MAX_TEXT_CHARACTERS,
+    "MAX_PAIRS": fields.MAX_METADATA_PAIRS,
+    "MAX_KEY": fields.MAX_METADATA_KEY_CHARACTERS,
+    "MAX_VALUE": fields.MAX_METADATA_VALUE_CHARACTERS,
+}
+"""The limits as the templates name them."""
+_MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 8
+_MAX_CHARACTERS = MAX_TEXT_CHARACTERS + 50_000
+_MAX_BYTES_WITHOUT_TEXTS = 16_384
+_MAX_BYTES_SHOWN_AGAIN = 4_000
 Answer = str | Response | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 
@@ -42,16 +56,17 @@ def read_filters() -> dict[str, str]:
 
 def read_form() -> Form:
     """Read the form of a request to one of FORMS."""
-    kind, fields = FORMS[request.endpoint or ""], _fields()
-    keys = [key for key, _ in fields["pairs"]]
-    faults = {f"metadata.{key}": "This key is given twice." for key in keys if keys.count(key) > 1}
+    kind, texts = FORMS[request.endpoint or ""], _fields()
+    counts = Counter(key for key, _ in texts["pairs"])
+    twice = [f"metadata.{shown(key)}" for key, count in counts.items() if count > 1]
+    faults = dict.fromkeys(twice, "This key is given twice.")
     body = {}
     try:
         _refuse_nul()
-        body = kind.schema.load(_body(fields, kind.names))
+        body = kind.schema.load(_body(texts, kind.names))
     except ValidationError as error:
         faults |= faults_by_path(error)
-    return Form(fields, body, faults)
+    return Form(texts, body, faults)
 
 
 def show(form: Form, status: int) -> Answer:
@@ -67,6 +82,26 @@ def show_again(refusal: ApiError) -> Answer:
     return show(Form(_fields(), {}, {"form": refusal.message}), refusal.status)
 
 
+def show_short_again(refusal: ApiError) -> Answer:
+    """Show a short form again, without reading a longer one: anybody may have sent it."""
+    if (request.content_length or _MAX_BYTES_SHOWN_AGAIN + 1) > _MAX_BYTES_SHOWN_AGAIN:
+        raise refusal
+    refuse_large_form()
+    return show_again(refusal)
+
+
+def refuse_large_form() -> None:
+    """Refuse what no page sends: too many bytes, fields or characters. Raises ApiError 413."""
+    if request.endpoint not in FORMS:
+        request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
+    request.max_form_parts = _MAX_FIELDS
+    # The fields are counted before they are parsed: each takes far more memory than its bytes.
+    if read_bytes().count(b"&") >= _MAX_FIELDS:
+        raise refusals.form_too_large()
+    if sum(len(text) for _, texts in request.form.lists() for text in texts) > _MAX_CHARACTERS:
+        raise refusals.form_too_large()
+
+
 def done(notice: str, address: str) -> Answer:
     """Redirect to another page, with a notice there."""
     flash(notice)
@@ -75,8 +110,8 @@ def done(notice: str, address: str) -> Answer:
 
 def _fields() -> dict[str, Any]:
     pairs = zip(_texts("key"), _texts("value"), strict=False)
-    fields: dict[str, Any] = {name: (_texts(name) or [""])[0] for name in ("role", "content")}
-    return fields | {"pairs": [(key, value) for key, value in pairs if key or value]}
+    texts: dict[str, Any] = {name: (_texts(name) or [""])[0] for name in ("role", "content")}
+    return texts | {"pairs": [(key, value) for key, value in pairs if key or value]}
 
 
 def _texts(name: str) -> list[str]:
@@ -90,11 +125,11 @@ def _refuse_nul() -> None:
             raise ValidationError({"metadata" if name in ("key", "value") else name: [fault]})
 
 
-def _body(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _body(texts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return the body of a form. A thread without a text has no message."""
-    message = {"role": fields["role"], "content": fields["content"]}
-    messages = [message] if fields["content"] else []
-    values = {**message, "messages": messages, "metadata": dict(fields["pairs"])}
+    message = {"role": texts["role"], "content": texts["content"]}
+    messages = [message] if texts["content"] else []
+    values = {**message, "messages": messages, "metadata": dict(texts["pairs"])}
     return {name: values[name] for name in names}
 
 

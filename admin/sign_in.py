@@ -1,22 +1,20 @@
 """The checks of every page: the sign-in with an API key, and the CSRF token."""
 
 import re
-from datetime import timedelta
 from urllib.parse import quote
 
 from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
-from admin.forms import FORMS, Answer, done, show_again
+from admin.forms import FORMS, Answer, done, refuse_large_form, show_short_again
 from rules import fields, refusals
 from store import api_keys, sign_ins
-from store.ids_and_clock import unix_now
 from web.operations import check_ids
 from web.request_checks import use_key
 
 bp = Blueprint("admin", __name__)
 CSRF = CSRFProtect()
-SESSION_LIFE = timedelta(hours=12)
+_LONGEST_ADDRESS = 2_000
 _OWN_PAGE = re.compile(r"/admin/(?!.*//)[!-\[\]-~]*")
 
 
@@ -36,9 +34,8 @@ def _require_sign_in() -> Answer | None:
     keys = api_keys.cache()
     if not keys.is_keyed or request.endpoint in ("admin.sign_in", "admin.check_key"):
         return None
-    is_recent = unix_now() - session.get("at", 0) < SESSION_LIFE.total_seconds()
-    key = keys.find_hash(session.get("key", "")) if is_recent else None
-    if key:
+    key = keys.find_hash(session.get("key", ""))
+    if key and sign_ins.is_open(session.get("id", "")):
         use_key(key)
         return None
     session.pop("key", None)
@@ -47,11 +44,17 @@ def _require_sign_in() -> Answer | None:
 
 def _ask_to_sign_in() -> Answer:
     if request.endpoint in FORMS:
-        return show_again(refusals.signed_out())
+        return show_short_again(refusals.signed_out())
     if request.path.endswith(".json"):
         raise refusals.not_signed_in()
     wanted = _own_address() if request.method == "GET" else "/admin/"
     return redirect(url_for("admin.sign_in", next=wanted if wanted != "/admin/" else None))
+
+
+@bp.before_request
+def _refuse_large_form() -> None:
+    if request.method == "POST":
+        refuse_large_form()
 
 
 @bp.before_request
@@ -63,7 +66,7 @@ def _check_csrf() -> Answer | None:
         refusal = refusals.form_no_longer_valid()
         if request.endpoint == "admin.check_key":
             return _refuse_sign_in(400, refusal.message)
-        return show_again(refusal)
+        return show_short_again(refusal)
     return None
 
 
@@ -75,39 +78,44 @@ def _check_ids() -> None:
 
 @bp.get("/sign-in")
 def sign_in() -> str:
-    return render_template("sign_in.html")
+    return render_template("sign_in.html", wanted=_wanted())
 
 
 @bp.post("/sign-in")
 def check_key() -> Answer:
     address = (request.remote_addr or "")[:64]  # a proxy may send any text as an address
-    if wait := sign_ins.seconds_to_wait(address):
+    if wait := sign_ins.try_key(address):
         return _refuse_sign_in(429, f"Too many wrong keys. Try again in {wait} seconds.")
     key = api_keys.cache().find(request.form.get("key", "").strip())
     if key is None:
-        sign_ins.note_failure(address)
         return _refuse_sign_in(401, "This is no valid API key.")
     session.clear()
     session.permanent = True
-    session.update(key=key.sha256, at=unix_now())
-    sign_ins.clear_failures(address)
-    wanted = request.form.get("next", "")
-    return redirect(wanted if _OWN_PAGE.fullmatch(wanted) else url_for("admin.threads"), 303)
+    session.update(key=key.sha256, id=sign_ins.sign_in(address))
+    return redirect(_wanted() or url_for("admin.threads"), 303)
 
 
 @bp.post("/sign-out")
 def sign_out() -> Answer:
+    sign_ins.sign_out(session.get("id", ""))
     session.clear()
     return done("You are signed out.", url_for("admin.sign_in"))
 
 
 def _refuse_sign_in(status: int, sentence: str) -> Answer:
-    return render_template("sign_in.html", refusal=sentence), status
+    return render_template("sign_in.html", refusal=sentence, wanted=_wanted()), status
+
+
+def _wanted() -> str:
+    """Return the page to show after the sign-in, an empty text for none of our pages."""
+    wanted: str = request.values.get("next", "")
+    return wanted if len(wanted) <= _LONGEST_ADDRESS and _OWN_PAGE.fullmatch(wanted) else ""
 
 
 def _own_address() -> str:
-    """Return the path, query and anchor of this request, quoted for a header."""
+    """Return the path, query and anchor of this request, quoted for a header; the list for more."""
     query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
     at = request.args.get("at", "")  # the anchor, too, which a browser does not send
     anchor = f"#{at}" if fields.PATH_ID.fullmatch(at) else ""
-    return quote(request.path) + (f"?{query}" if query else "") + anchor
+    address = quote(request.path) + (f"?{query}" if query else "") + anchor
+    return address if len(address) <= _LONGEST_ADDRESS else "/admin/"

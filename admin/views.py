@@ -27,6 +27,7 @@ bp = sign_in.bp
 _BROWSE, _MESSAGES = schemas.BrowseThreads(), schemas.BrowseMessages()
 _EXPORT, _EXPORT_ONE = schemas.ExportThreads(), schemas.ExportThread()
 _MAX_SELECTED = 100
+_MAX_QUERY_SHOWN_AGAIN = 1_000
 _FILES = {
     "json": ("application/json", "json", exports.as_jsonl),
     "jsonl": ("application/jsonl", "jsonl", exports.as_jsonl),
@@ -42,7 +43,7 @@ def threads() -> Answer:
         return redirect(_list_address(filters))
     try:
         query = read_query(_BROWSE)
-        with database.snapshot() as connection:
+        with database.snapshot(is_long="q" in query) as connection:
             page = lists.list_threads(connection, project(), query)
             rows = _rows(connection, page.objects)
     except (ApiError, ValidationError) as error:
@@ -53,7 +54,7 @@ def threads() -> Answer:
 @bp.get("/threads.json")
 def threads_json() -> Response:
     query = read_query(_BROWSE)
-    with database.snapshot() as connection:
+    with database.snapshot(is_long="q" in query) as connection:
         page = lists.list_threads(connection, project(), query)
     return answer(list_object(page))
 
@@ -89,7 +90,8 @@ def thread(thread_id: str) -> str:
     query = read_query(_MESSAGES)
     thread, summary, page = _read_thread(thread_id, query)
     shown = {"thread": decoded(thread), "messages": decoded(page.objects), "summary": summary}
-    return render_template("thread.html", **shown, **_neighbours(query, page))
+    budget = display.Budget()
+    return render_template("thread.html", budget=budget, **shown, **_neighbours(query, page))
 
 
 @bp.get("/threads/<thread_id>.json")
@@ -210,7 +212,8 @@ def _list(filters: dict[str, str], **page: Any) -> str:
 def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) -> tuple[str, int]:
     """Show the list's filters again, with the refusal beside the wrong one."""
     refusal = first_fault(error) if isinstance(error, ValidationError) else error
-    if (refusal.param or "").partition(".")[0] not in _BROWSE.load_fields:
+    is_ours = (refusal.param or "").partition(".")[0] in _BROWSE.load_fields
+    if not is_ours or len(request.query_string) > _MAX_QUERY_SHOWN_AGAIN:
         raise error
     return _list(filters, fault=refusal, rows=[]), 400
 

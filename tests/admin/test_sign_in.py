@@ -1,18 +1,22 @@
 """Signing in to the browse page."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 from conftest import bearer
-from flask import Flask
+from flask import Flask, request_started
 from flask.testing import FlaskClient
 
 import admin
+import database
 from store import api_keys
 from store.ids_and_clock import sources
-from store.sign_ins import FREE_TRIES
+from store.sign_ins import FREE_TRIES, SESSION_SECONDS
 
 
 @pytest.fixture
@@ -59,12 +63,28 @@ def test_with_keys_every_page_asks_to_sign_in(client: FlaskClient, secret: str, 
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/admin", 308), ("/admin/nothing", 404), ("/admin/threads", 405), ("/administer", 401)],
+    [("/admin", 308), ("/admin/nothing", 404), ("/admin/threads", 405)],
 )
 def test_what_is_no_page_answers_as_it_does_without_keys(
     client: FlaskClient, secret: str, path: str, status: int
 ) -> None:
     assert client.get(path).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/administer", "/admin%0A", "/admin%0A/", "/nowhere"])
+def test_what_is_not_below_admin_asks_for_a_key(
+    client: FlaskClient, secret: str, path: str
+) -> None:
+    assert client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("target", ["/admin/?q=" + "x" * 7_000, "/admin/threads/" + "%22" * 2_500])
+def test_a_very_long_address_is_not_sent_around(
+    client: FlaskClient, secret: str, target: str
+) -> None:
+    assert client.get(target).location == "/admin/sign-in"
+    page = client.get("/admin/sign-in", query_string={"next": target})
+    assert 'name="next" value=""' in page.text
 
 
 def test_a_form_from_before_the_sign_in_says_first_that_it_is_signed_out(
@@ -207,6 +227,44 @@ def test_signing_out_ends_the_session(client: FlaskClient, secret: str) -> None:
     assert client.get("/admin/").location == "/admin/sign-in"
 
 
+def test_a_copied_cookie_ends_when_its_owner_signs_out(
+    make_app: Callable[..., Flask], client: FlaskClient, secret: str
+) -> None:
+    sign_in(client, secret)
+    name = client.application.config["SESSION_COOKIE_NAME"]
+    copied = client.get_cookie(name, path="/admin/")
+    assert copied
+    key = client.application.secret_key
+    thieves = [client.application.test_client(), make_app(SECRET_KEY=key).test_client()]
+    for thief in thieves:
+        thief.set_cookie(name, copied.value, path="/admin/")
+        assert thief.get("/admin/").status_code == 200
+    form = {"csrf_token": token_of(client, "/admin/threads/new")}
+    client.post("/admin/sign-out", data=form)
+    for thief in thieves:
+        assert thief.get("/admin/").location == "/admin/sign-in"
+        assert thief.get("/admin/threads.json").status_code == 401
+
+
+def test_signing_out_ends_no_other_session(client: FlaskClient, secret: str) -> None:
+    other = client.application.test_client()
+    for each in (client, other):
+        sign_in(each, secret)
+    client.post("/admin/sign-out", data={"csrf_token": token_of(client, "/admin/threads/new")})
+    assert other.get("/admin/").status_code == 200
+
+
+def test_sessions_that_are_over_are_forgotten(
+    app: Flask, client: FlaskClient, secret: str, clock: Callable[[int], None]
+) -> None:
+    for second in (1_000, 1_001, 1_001 + SESSION_SECONDS):
+        clock(second)
+        sign_in(client, secret)
+        client.delete_cookie(app.config["SESSION_COOKIE_NAME"], path="/admin/")
+    with app.app_context(), database.read() as connection:
+        assert connection.value("SELECT count(*) FROM sessions") == 1
+
+
 def test_a_sign_in_without_its_token_is_refused(client: FlaskClient, secret: str) -> None:
     assert client.post("/admin/sign-in", data={"key": secret}).status_code == 400
 
@@ -230,6 +288,30 @@ def test_wrong_keys_make_an_address_wait_longer_each_time(
     assert sign_in(client, secret).status_code == 429
     clock(1_006)
     assert sign_in(client, secret).status_code == 303
+
+
+def test_wrong_keys_at_the_same_time_are_tried_five_times(
+    app: Flask, client: FlaskClient, secret: str, clock: Callable[[int], None]
+) -> None:
+    clock(1_000)
+    clients = [app.test_client() for _ in range(32)]
+    forms = [{"key": "tsk_wrong", "csrf_token": token_of(each)} for each in clients]
+    barrier = Barrier(len(clients) + 1)
+
+    def attempt(each: FlaskClient, form: dict[str, str]) -> int:
+        return each.post("/admin/sign-in", data=form).status_code
+
+    def hold_the_turn_to_write() -> None:
+        with app.app_context():
+            database.write(lambda _: barrier.wait())
+
+    def start(*_: Any, **__: Any) -> None:
+        barrier.wait()
+
+    with request_started.connected_to(start, app), ThreadPoolExecutor(len(clients) + 1) as pool:
+        pool.submit(hold_the_turn_to_write)
+        statuses = Counter(pool.map(attempt, clients, forms))
+    assert statuses == {401: FREE_TRIES, 429: len(clients) - FREE_TRIES}
 
 
 def test_another_address_does_not_wait(

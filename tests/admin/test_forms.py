@@ -1,0 +1,153 @@
+"""The forms of the page: their limits, and what a refusal shows of them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from rules import fields
+from schemas import MAX_TEXT_CHARACTERS
+from store import api_keys
+from web.request_checks import MAX_FORM_BYTES
+
+ENCODED = "application/x-www-form-urlencoded"
+PATHS = [
+    "/admin/threads",
+    "/admin/example",
+    "/admin/sign-out",
+    "/admin/threads/delete",
+    "/admin/threads/thread_a/metadata",
+    "/admin/threads/thread_a/messages",
+    "/admin/threads/thread_a/messages/msg_a/delete",
+]
+HUGE = [
+    pytest.param(b"content=" + b"'" * 3_000_000, id="one text"),
+    pytest.param(b"key=a&value=b&" * 200_000, id="many pairs"),
+    pytest.param(b"&" * 3_000_000, id="many fields"),
+    pytest.param(b"key=" * 700_000, id="one key"),
+]
+
+
+class Body:
+    """The body of a request, which counts what is read of it."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.size = size, size
+
+    def read(self, size: int = -1) -> bytes:
+        taken = self.left if size < 0 else min(size, self.left)
+        self.left -= taken
+        return b"x" * taken
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(65_536), b"")
+
+
+def send(client: FlaskClient, path: str, body: Body, **headers: str) -> TestResponse:
+    environ = {"wsgi.input": body, "CONTENT_LENGTH": str(body.size), "CONTENT_TYPE": ENCODED}
+    return client.post(path, environ_overrides=environ, headers=headers)
+
+
+@pytest.fixture
+def keyed(app: Flask, client: FlaskClient) -> FlaskClient:
+    """The client of a server with an API key, which has not signed in."""
+    with app.app_context():
+        api_keys.create("ours", "", None)
+    app.extensions["keys"]._read_at = float("-inf")
+    return client
+
+
+def token(client: FlaskClient) -> str:
+    match = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/admin/threads/new").text)
+    assert match
+    return match[1]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_signed_out_form_is_refused_before_any_of_it_is_read(
+    keyed: FlaskClient, path: str
+) -> None:
+    body = Body(16_000_000)
+    answer = send(keyed, path, body)
+    assert answer.status_code in (302, 401)
+    assert body.left == body.size
+    assert len(answer.data) <= 4_096
+
+
+def test_a_request_without_a_valid_key_is_refused_before_any_of_it_is_read(
+    keyed: FlaskClient,
+) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"api-key": "wrong"}):
+        body = Body(16_000_000)
+        answer = send(keyed, "/v1/threads", body, **headers)
+        assert (answer.status_code, body.left) == (401, body.size)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/admin/sign-in"])
+def test_a_form_above_its_limit_is_413_before_any_of_it_is_read(
+    client: FlaskClient, path: str
+) -> None:
+    body = Body(MAX_FORM_BYTES + 1)
+    answer = send(client, path, body)
+    assert (answer.status_code, body.left) == (413, body.size)
+    assert len(answer.data) <= 4_096
+
+
+@pytest.mark.parametrize("path", ["/admin/sign-in", "/admin/threads/delete", "/admin/example"])
+def test_a_form_without_texts_has_a_small_limit(client: FlaskClient, path: str) -> None:
+    body = Body(20_000)
+    assert send(client, path, body).status_code == 413
+    assert body.left == body.size
+
+
+@pytest.mark.parametrize("data", HUGE)
+@pytest.mark.parametrize("has_token", [False, True])
+def test_a_form_that_no_page_sends_is_refused_with_a_short_page(
+    client: FlaskClient, data: bytes, has_token: bool
+) -> None:
+    if has_token:
+        data = f"csrf_token={token(client)}&".encode() + data
+    answer = client.post("/admin/threads", data=data, content_type=ENCODED)
+    assert answer.status_code == 413
+    assert len(answer.data) <= 4_096
+
+
+@pytest.mark.parametrize("size", [3_000, 100_000])
+def test_what_comes_back_without_a_valid_token_is_a_screen(client: FlaskClient, size: int) -> None:
+    form = {"csrf_token": "wrong", "content": "'" * (size // 3), "role": "user"}
+    answer = client.post("/admin/threads", data=form)
+    assert answer.status_code == 400
+    assert ("&#39;" * 100 in answer.text) == (size == 3_000)
+    assert len(answer.data) < 30_000
+
+
+def test_the_longest_form_of_all_is_stored(client: FlaskClient) -> None:
+    wide = "\U0001f642"
+    pairs = [f"{number:02}" + wide * 62 for number in range(fields.MAX_METADATA_PAIRS)]
+    form = {
+        "csrf_token": token(client),
+        "role": "user",
+        "content": wide * MAX_TEXT_CHARACTERS,
+        "key": pairs,
+        "value": [wide * fields.MAX_METADATA_VALUE_CHARACTERS] * len(pairs),
+    }
+    assert client.post("/admin/threads", data=form).status_code == 303
+
+
+def test_a_faulty_key_of_any_length_is_marked(client: FlaskClient) -> None:
+    form: dict[str, Any] = {"csrf_token": token(client), "role": "user", "content": "x"}
+    answer = client.post("/admin/threads", data=form | {"key": "k" * 900, "value": "v"})
+    assert answer.status_code == 400
+    assert 'class="fault" id="fault-1"' in answer.text
+
+
+def test_a_form_tells_the_limits_of_the_api(client: FlaskClient) -> None:
+    page = client.get("/admin/threads/new").text
+    for limit in (64, 512, 256_000):
+        assert f'data-limit="{limit}"' in page
+    assert "Up to 16 pairs: a key of at most 64 characters, a value of at most 512." in page
+    assert page.count('name="key"') == 16
