@@ -1,15 +1,17 @@
 """`flask backup`: a copy of the database beside a running server."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from flask import current_app
 
 import database
 from cli.options import megabytes, sqlite_path
-from database import files, sqlite
+from database import files, sqlite, startup
 
 _REPLAYED = ("-wal", "-shm", "-journal")
 """The files from which SQLite would change the database that they are named after."""
@@ -39,6 +41,8 @@ def _reason_against(source: Path, file: Path, force: bool) -> str:
     """Return why there can be no such backup, or nothing."""
     if not source.exists():
         return f"There is no database at {source}."
+    if not sqlite.look_up(current_app.config["SQLALCHEMY_DATABASE_URI"], startup.REVISION):
+        return f"{source} holds no threads: it has no tables of this program."
     own = {Path(f"{each}{end}") for each in (source, source.resolve()) for end in files.COMPANIONS}
     if file.resolve() in {each.resolve() for each in own}:
         return f"{file} belongs to the database itself."
@@ -54,14 +58,37 @@ def _reason_against(source: Path, file: Path, force: bool) -> str:
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a name beside the target, which takes the target's when the file is whole on disk."""
     draft = target.with_name(f".{target.name}.{os.getpid()}")
+    _remove_left(target)
     try:
         yield draft
         _sync(draft)
         draft.replace(target)
         _sync(target.parent)
     finally:
-        for end in ("", *_REPLAYED):
-            Path(f"{draft}{end}").unlink(missing_ok=True)
+        _remove(draft)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove the drafts of killed processes."""
+    for draft in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        pid = draft.suffix[1:]
+        if pid == str(os.getpid()) or (pid.isdecimal() and not _is_running(int(pid))):
+            _remove(draft)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OverflowError, PermissionError):
+        pass
+    return True
+
+
+def _remove(draft: Path) -> None:
+    for end in ("", *_REPLAYED):
+        Path(f"{draft}{end}").unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

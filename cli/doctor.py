@@ -1,8 +1,9 @@
-"""`flask doctor`: what is wrong with settings, files and database. It changes nothing."""
+"""`flask doctor`: what is wrong with settings, files and database, and the repair of indexes."""
 
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from flask import current_app
 
 import config
 import database
-from cli.options import megabytes, sqlite_path
-from database import files, sqlite
+from cli import damage
+from cli.options import megabytes, progress, sqlite_path
+from database import files, sqlite, startup
 from database.transactions import cause_of
 from models import SCHEMA_REVISION
 from rules.errors import ApiError
@@ -20,20 +22,42 @@ from store import api_keys
 
 _MOUNTS = Path("/proc/mounts")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")
+_REPAIR = "flask doctor --repair"
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
 
 Finding = tuple[str, str, str]
 """`ok`, `warn` or `fail`; the name of what was looked at; what there is to say of it."""
 
+_CAN_LOOK = sqlite.VERSION >= (3, 44)  # an older one passes over what only writing could check
+_ONLY_COUNTED: Finding = ("warn", "text search", "only counted: to look into it needs SQLite 3.44")
+
 
 @click.command()
-def doctor() -> None:
+@click.option("--repair", is_flag=True, help="Make triggers and indexes anew; status as without.")
+@click.option("--reset", "ids", multiple=True, metavar="ID", help="Empty the broken JSON of ID.")
+def doctor(repair: bool, ids: tuple[str, ...]) -> None:
     """Examine settings, files and database, a line each; status 1 when something must be mended."""
+    path = sqlite_path("/readyz tells whether PostgreSQL answers")
+    if repair or ids:
+        _repair(ids)
     has_failed = False
-    for state, name, text in _findings(sqlite_path("/readyz tells whether PostgreSQL answers")):
+    for state, name, text in _findings(path):
         click.echo(f"{state:4}  {name:11}  {text}")
         has_failed |= state == "fail"
     raise SystemExit(has_failed)
+
+
+def _repair(ids: tuple[str, ...]) -> None:
+    """Print what is emptied, a JSON object a line."""
+    if not startup.is_current(current_app.config["SQLALCHEMY_DATABASE_URI"]):
+        raise click.ClickException("No database of this version is there: start the server once.")
+    try:
+        with progress("Indexed", "rows", 0) as step:
+            for broken in damage.repair(ids, step):
+                click.echo(json.dumps(broken._asdict()))
+    except ApiError as error:
+        cause = cause_of(error.__cause__ or error)
+        raise click.ClickException(f"Nothing was changed: {cause}.") from error
 
 
 def _findings(path: Path) -> Iterator[Finding]:
@@ -70,7 +94,7 @@ def _of_files(path: Path) -> Iterator[Finding]:
     yield _judge("files", f"{path}{advice}", fail=not is_own, warn=is_shared)
     kind = _filesystem_of(path)
     yield _judge("filesystem", kind or "unknown", warn=not kind or kind.startswith(_NETWORK))
-    free, wal = files.free_bytes(path), files.wal_bytes(path)
+    free, wal = files.free_bytes(path), database.the_file().log_bytes()
     yield _judge("disk", f"{megabytes(free)} free", fail=free < files.DISK_FLOOR_BYTES)
     yield _judge("WAL", megabytes(wal), warn=wal > files.WAL_LIMIT_BYTES)
 
@@ -91,18 +115,57 @@ def _of_database() -> Iterator[Finding]:
     [schema] = _query("SELECT version_num FROM alembic_version") or ["none"]
     text = f"{schema}; this program's is {SCHEMA_REVISION}"
     yield _judge("schema", text, fail=schema > SCHEMA_REVISION, warn=schema != SCHEMA_REVISION)
-    yield _check("integrity", "integrity_check")
-    yield _check("references", "foreign_key_check")
-    if sqlite.VERSION >= (3, 44):
-        yield _check("text search", "integrity_check(message_text)")
-    else:  # it passes over what only writing could check
-        yield "warn", "text search", "not checked: needs SQLite 3.44"
+    yield _check("integrity", _pragma("integrity_check"), "restore the newest backup")
+    yield _check("references", _pragma("foreign_key_check"), _REPAIR)
+    if schema == SCHEMA_REVISION:
+        yield _check("triggers", _definitions_amiss, _REPAIR)
+        yield _check("metadata", _pairs_amiss, _REPAIR)
+        text_search = _check("text search", _texts_amiss, _REPAIR)
+        yield text_search if _CAN_LOOK or text_search[0] == "fail" else _ONLY_COUNTED
+        yield _check("JSON", _broken_json)
     yield _of_keys()
 
 
-def _check(name: str, pragma: str) -> Finding:
-    faults = [str(row) for row in _query(f"PRAGMA {pragma}") if row != "ok"]
-    return _judge(name, "; ".join(faults[:3]) or "no fault found", fail=bool(faults))
+def _check(name: str, look: Callable[[], list[str]], remedy: str = "") -> Finding:
+    """Judge by the faults that are found; a look that fails has found one."""
+    try:
+        faults = look()
+    except ApiError as error:
+        faults = [cause_of(error.__cause__ or error)]
+    text = "; ".join(faults[:3] + [remedy] * bool(remedy)) if faults else "no fault found"
+    return _judge(name, text, fail=bool(faults))
+
+
+def _pragma(name: str) -> Callable[[], list[str]]:
+    return lambda: [str(row) for row in _query(f"PRAGMA {name}") if row != "ok"]
+
+
+def _definitions_amiss() -> list[str]:
+    with database.read() as connection:
+        names = damage.definitions_amiss(connection)
+    return [f"missing or changed: {', '.join(names)}"] if names else []
+
+
+def _pairs_amiss() -> list[str]:
+    with database.snapshot() as connection:
+        missing, surplus = damage.pairs_amiss(connection)
+    is_right = missing == surplus == 0
+    return [] if is_right else [f"the index lacks {missing:,} pairs and has {surplus:,} too many"]
+
+
+def _texts_amiss() -> list[str]:
+    faults = _pragma("integrity_check(message_text)")() if _CAN_LOOK else []
+    with database.snapshot() as connection:
+        messages, texts = damage.texts_amiss(connection)
+    is_right = messages == texts
+    return faults if is_right else [*faults, f"it has {texts:,} texts of {messages:,} messages"]
+
+
+def _broken_json() -> list[str]:
+    with database.snapshot() as connection:
+        broken = [*damage.broken_json(connection)]
+    rows = ", ".join(f"{each.id} ({each.table}.{each.column})" for each in broken[:20])
+    return [f"broken in {rows}", damage.advice(sorted({each.id for each in broken}))] * bool(broken)
 
 
 def _of_keys() -> Finding:

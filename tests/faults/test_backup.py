@@ -16,7 +16,7 @@ from harness import Load, ask, rounds, run, small_disk, stored, unexplained
 
 from cli import doctor
 from config import ROOT
-from database import sqlite
+from database import files, sqlite
 from database.files import file_of
 
 BACKUPS = len(rounds(1, 10))
@@ -144,6 +144,30 @@ def test_a_backup_is_for_its_owner_only(flask: Commands, tmp_path: Path) -> None
     assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("content", ["", "CREATE TABLE notes (text)"], ids=["empty", "foreign"])
+def test_a_file_without_our_tables_replaces_no_backup(tmp_path: Path, content: str) -> None:
+    source, target = tmp_path / "threads.db", tmp_path / "backup.db"
+    source.touch()
+    harm_outside(f"sqlite:///{source}", content)
+    target.write_text("precious")
+    result = flask_process(f"sqlite:///{source}", "backup", "--force", target)
+    assert result.returncode == 1
+    expected = f"Error: {source} holds no threads: it has no tables of this program.\n"
+    assert result.stderr == expected
+    assert target.read_text() == "precious"
+
+
+def test_a_backup_removes_the_drafts_of_killed_ones_only(flask: Commands, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left = [f".backup.db.{ended.pid}", f".backup.db.{ended.pid}-journal"]
+    kept = [f".backup.db.{os.getppid()}", f".other.db.{ended.pid}", ".backup.db.mine"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    flask("backup", str(tmp_path / "backup.db"))
+    assert {name for name in (*left, *kept) if (tmp_path / name).exists()} == set(kept)
+
+
 # doctor
 
 
@@ -161,7 +185,7 @@ def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) ->
     assert result.returncode == 0, result.stdout
     states = findings(result.stdout)
     assert {state for name, state in states.items() if name != "filesystem"} == {"ok"}
-    assert len(states) == 12
+    assert len(states) == 15
 
 
 @pytest.mark.parametrize(
@@ -213,6 +237,17 @@ def harm_outside(url: str, script: str) -> None:
 def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:
     file_of(database_url).chmod(0o644)
     assert findings(flask("doctor").stdout)["files"] == "warn"
+
+
+def test_the_doctor_warns_of_a_log_that_a_reader_keeps(
+    app: Flask, flask: Commands, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAL_LIMIT_BYTES", 1 << 20)
+    body = {"messages": [{"role": "user", "content": "x" * 200_000}] * 20}
+    with open_snapshot(file_of(database_url)):
+        assert app.test_client().post("/v1/threads", json=body).status_code == 200
+        assert findings(flask("doctor").stdout)["WAL"] == "warn"
+    assert findings(flask("doctor").stdout)["WAL"] == "ok"
 
 
 def test_the_doctor_makes_no_file(tmp_path: Path) -> None:
