@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Blueprint, Response, current_app, redirect, render_template, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from flask.helpers import send_from_directory
 from werkzeug.wrappers import Response as Redirect
 
@@ -24,6 +24,13 @@ _DOCS_POLICY = (
 @bp.get("/")
 def home() -> Redirect:
     return redirect(url_for("admin.threads"))
+
+
+@bp.get("/admin")
+def admin() -> Redirect:
+    """Lead to the page. Werkzeug's own redirect would name the host of the request."""
+    query = request.query_string.decode("ascii", "replace")
+    return redirect(url_for("admin.threads") + (f"?{query}" if query else ""), 308)
 
 
 @bp.get("/healthz")

@@ -69,9 +69,9 @@ def as_text(value: Any) -> str:
     return "" if value in (None, []) else str(value).removeprefix(own_folder)
 
 
-def test_the_commands_table_has_every_command() -> None:
+def test_the_commands_table_has_every_command(tmp_path: Path) -> None:
     documented = [command.strip("`") for command, _ in table("| Command | What it does |")]
-    app = cli.create_app({"DATABASE_URL": "sqlite:////tmp/threads-never-opened.db"})
+    app = cli.create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 'never-opened.db'}"})
     commands = []
     for name, command in app.cli.commands.items():
         if isinstance(command, click.Group) and name != "db":

@@ -24,16 +24,21 @@ def is_page(path: str) -> bool:
     return path.startswith("/admin/") and not path.endswith(".json")
 
 
+def envelope(error: ApiError) -> bytes:
+    """Return the error object of the API, as JSON."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return orjson.dumps({"error": body})
+
+
 def _answer(error: ApiError, headers: dict[str, str] | None = None) -> Response:
     response = Response(status=error.status, headers=headers)
     if is_page(request.path):
         response.content_type = "text/html; charset=utf-8"
         response.set_data(render_template("error.html", status=error.status, error=error))
     else:
-        kind = "invalid_request_error" if error.status < 500 else "server_error"
-        body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
         response.content_type = "application/json"
-        response.set_data(orjson.dumps({"error": body}))
+        response.set_data(envelope(error))
     response.headers.update(error.headers)
     return response
 

@@ -19,7 +19,8 @@ from web.responses import answer, answer_json
 def write_once(change: Callable[..., objects.Object], *arguments: Any) -> Response:
     """Answer with `change(connection, *arguments)`, run in one transaction and once for a key.
 
-    Raises ApiError 400 for a malformed Idempotency-Key, 422 for the key of another request.
+    Raises ApiError 400 for a malformed Idempotency-Key, 404 when its object was deleted since,
+    422 for the key of another request.
     """
     request = current()
     key = request.headers.get("Idempotency-Key")
@@ -33,8 +34,9 @@ def write_once(change: Callable[..., objects.Object], *arguments: Any) -> Respon
     def change_once(connection: database.Connection) -> Response:
         if not stored_answers.claim(connection, project(), key, fingerprint):
             return _replay(connection, key, fingerprint)
-        body = orjson.dumps(change(connection, *arguments))
-        stored_answers.keep(connection, project(), key, body.decode())
+        made = change(connection, *arguments)
+        body = orjson.dumps(made)
+        stored_answers.keep(connection, project(), key, body.decode(), made)
         return answer_json(body)
 
     return database.write(change_once)
@@ -44,6 +46,8 @@ def _replay(connection: database.Connection, key: str, fingerprint: str) -> Resp
     stored = stored_answers.find(connection, project(), key)
     if stored.fingerprint != fingerprint:
         raise refusals.idempotency_key_reused()
+    if not stored.body:
+        raise refusals.answer_forgotten()
     response = answer_json(stored.body)
     response.headers["Idempotent-Replayed"] = "true"
     return response

@@ -1,6 +1,5 @@
 """The checks of a caller: API keys, the safety rules of open mode, and the beta header."""
 
-import random
 import re
 from functools import lru_cache
 from time import perf_counter_ns
@@ -12,10 +11,14 @@ from werkzeug.exceptions import NotFound
 import config
 from rules import refusals
 from rules.errors import ApiError
+from schemas import MAX_TEXT_CHARACTERS
 from store import api_keys
-from web.request import Request, current
+from web.error_answers import is_page
+from web.request import Request, current, new_request_id
 
-_OPEN_VIEWS = ("home", "healthz", "readyz", "document", "docs", "docs_asset")
+_OPEN_VIEWS = ("home", "admin", "healthz", "readyz", "document", "docs", "docs_asset")
+MAX_FORM_BYTES = 12 * MAX_TEXT_CHARACTERS + 131_072
+"""A form encodes a character of four bytes in twelve; the rest is for metadata."""
 _NEED_NO_KEY = {"static", *(f"service.{view}" for view in _OPEN_VIEWS)}
 _FORWARDED = re.compile("HTTP_(X_FORWARDED_|FORWARDED$)")
 
@@ -46,7 +49,9 @@ class Checks:
         """Give the request an id and check its caller. Raises ApiError 400, 401, 403, NotFound."""
         request = current()
         request.started = perf_counter_ns()
-        request.request_id = f"req_{random.getrandbits(128):032x}"
+        request.request_id = new_request_id()
+        if is_page(request.path):
+            request.max_content_length = MAX_FORM_BYTES
         _refuse_slash(request.environ.get("RAW_URI", ""))
         try:
             self._keys.refresh()
