@@ -17,9 +17,8 @@ wsgi_app = "app:create_app()"
 bind = _settings["BIND"]
 worker_class = "server.worker.Worker"
 workers = _settings["WORKERS"] or (2 if _has_two_workers else 1)
-# A thread waits for each client: they outnumber the database's connections by far.
+threads = _settings["WORKER_THREADS"]
 worker_connections = hooks.connections()
-threads = worker_connections * 4 // 5  # idle connections take none
 timeout, graceful_timeout, keepalive = 60, 25, 15
 limit_request_line, limit_request_fields, limit_request_field_size = 8190, 60, 8190
 forwarded_allow_ips = ""

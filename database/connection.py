@@ -3,6 +3,7 @@
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -43,10 +44,12 @@ class Connection:
         """Run a statement that returns no rows; return how many rows it changed."""
         return int(self._run(statement, values)[0].rowcount)
 
-    def change_many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
+    def change_many(self, statement: sa.Executable, rows: Iterable[Values]) -> None:
         """Run a statement for each dict of values. All dicts have the same names."""
-        compiled = _compiled(statement, self._dialect, rows[0])
-        self.raw.cursor().executemany(compiled.sql, list(map(compiled.bind, rows)))
+        rows = iter(rows)
+        if first := next(rows, None):
+            compiled = _compiled(statement, self._dialect, first)
+            self.raw.cursor().executemany(compiled.sql, map(compiled.bind, chain([first], rows)))
 
     def _run(self, statement: Statement, values: Values) -> tuple[Any, list[_Processor | None]]:
         if isinstance(statement, str):

@@ -26,14 +26,13 @@ _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_coun
 _CONNECT = {"connect_timeout": 3, "tcp_user_timeout": 10_000, "options": _OPTIONS} | _KEEPALIVES
 _NO_TABLE, _NO_CONNECTION = "42P01", "08000"
 
-# By SQLSTATE. 25006: a standby answers. 57P: the server stops or starts.
 REFUSALS = {
     "40": busy,  # serialization failure, deadlock
     "55P03": busy,  # lock_timeout
     "57014": busy,  # statement_timeout
     "23505": busy,  # another transaction stored the same id first: a second try is right
     "53100": disk_full,
-} | dict.fromkeys(("08", "25006", "28", "3D", "53", "57P"), unavailable)
+} | dict.fromkeys(("08", "25006", "28", "3D", "53", "57P"), unavailable)  # 25006: a standby
 
 SEARCHES = {
     "count": "SELECT count(*) FROM"

@@ -2,9 +2,8 @@
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from threading import Semaphore
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -12,6 +11,7 @@ from flask import Flask, current_app
 
 from database.connection import Connection
 from database.sqlite import Error, SQLite
+from database.waits import Places
 from models import SCHEMA_REVISION, db
 from rules import refusals
 from rules.errors import ApiError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Engine: TypeAlias = "SQLite | PostgreSQL"
 Result = TypeVar("Result")
 log = logging.getLogger("threads")
-_PLACE_SECONDS = 10
 
 FAILURES = (sa.exc.DBAPIError, Error, OSError)
 """The errors of a database outside of a request."""
@@ -45,8 +44,7 @@ def init_app(app: Flask) -> None:
     make = module_of(url).PostgreSQL if is_postgres(url) else SQLite
     with app.app_context():
         app.extensions["database"] = make(app, db.engine)
-    count = app.config["WORKER_THREADS"]  # of the connections
-    app.extensions["places"] = (Semaphore(max(1, count // 2)), Semaphore(max(1, count - 1)))
+    app.extensions["places"] = Places(max(1, app.config["WORKER_THREADS"] - 1))
 
 
 def current() -> Engine:
@@ -94,21 +92,21 @@ def read() -> _Reading:
 def snapshot(is_long: bool = False) -> AbstractContextManager[Connection]:
     """Return a connection for several SELECTs that all see the same moment.
 
-    Lists leave a connection free for short reads, and long reads some for lists. Raises ApiError
-    503 when the others take too long.
+    Few long ones read at once, so that the others find a connection. Raises ApiError 503 when those
+    take too long.
     """
-    return _limited(current_app.extensions["places"][not is_long :])
+    return _long_snapshot() if is_long else _Reading(is_snapshot=True)
 
 
 @contextmanager
-def _limited(places: Sequence[Semaphore]) -> Iterator[Connection]:
-    """Yield a snapshot in one of each of the `places`."""
-    with ExitStack() as held:
-        for place in places:
-            if not place.acquire(timeout=_PLACE_SECONDS):
-                raise refusals.busy()
-            held.callback(place.release)
-        yield held.enter_context(_Reading(is_snapshot=True))
+def _long_snapshot() -> Iterator[Connection]:
+    places: Places = current_app.extensions["places"]
+    places.take()
+    try:
+        with _Reading(is_snapshot=True) as connection:
+            yield connection
+    finally:
+        places.give_back()
 
 
 def write(change: Callable[[Connection], Result], seconds: float | None = None) -> Result:

@@ -14,10 +14,13 @@ from time import monotonic
 from typing import Any
 
 from database.connection import Connection
+from database.waits import waiting
 from rules.refusals import busy, unavailable
 
 log = logging.getLogger("threads")
 LOOK_AGAIN_SECONDS = 0.1
+SHORT_SECONDS = 0.05
+"""A longer wait lets another thread work."""
 Change = Callable[[Connection], Any]
 Ending = tuple[Any, BaseException | None, bool]
 """The result of a change, its error, and whether the commit failed."""
@@ -141,7 +144,11 @@ class Write:
 
     def wait(self, seconds: float = -1) -> bool:
         """Wait for a signal, without end or for some seconds; return whether it came."""
-        return self._signal.acquire(timeout=seconds)
+        at_first = SHORT_SECONDS if seconds < 0 else min(SHORT_SECONDS, seconds)
+        if self._signal.acquire(timeout=at_first):
+            return True
+        with waiting():
+            return self._signal.acquire(timeout=seconds if seconds < 0 else seconds - at_first)
 
 
 class SharedCommits:

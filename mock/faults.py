@@ -9,6 +9,7 @@ from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR
 from threading import Event
 from typing import Any
 
+from database.waits import waiting
 from mock.schemas import MAX_DELAY_MILLISECONDS
 from rules import refusals
 from web.request import Request
@@ -53,7 +54,8 @@ def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
     """Apply a fault to a request. Raises ApiError 503, or with the status of the fault."""
     read_bytes()  # before the delay
     if "delay_ms" in fault:
-        _wait(request, random.uniform(*fault["delay_ms"]) / 1000, rules_end)  # noqa: S311
+        with waiting():
+            _wait(request, random.uniform(*fault["delay_ms"]) / 1000, rules_end)  # noqa: S311
     request.is_dropped = "drop" in fault
     if fault.get("drop") == "before":
         raise refusals.connection_dropped()

@@ -149,6 +149,10 @@ def duplicate_key(key: str) -> ApiError:
     return _invalid_body(f"duplicate JSON key '{shown(key)}'. {advice}")
 
 
+def too_many_values(most: int) -> ApiError:
+    return _invalid_body(f"it holds more than {most:,} values.")
+
+
 def nul_in_body() -> ApiError:
     return _invalid_body("strings cannot hold the NUL character (U+0000).")
 

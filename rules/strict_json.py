@@ -5,12 +5,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NoReturn
 
 from rules import fields, refusals
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+MAX_VALUES = 500_000
+_STRING_OR_SIGN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{,]', re.DOTALL)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         text = data.removeprefix(_BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
         raise refusals.no_utf8() from error
+    _refuse_many_values(text)
     try:
         value = _DECODER.decode(text)
         if "\\u" in text:
@@ -30,12 +33,28 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def _refuse_many_values(text: str) -> None:
+    """Refuse a body of very many small values: each takes far more memory than its bytes."""
+    if sum(map(text.count, "[{,")) <= MAX_VALUES:
+        return
+    signs = (match for match in _STRING_OR_SIGN.finditer(text) if match[0][0] != '"')
+    if sum(1 for _ in islice(signs, MAX_VALUES + 1)) > MAX_VALUES:
+        raise refusals.too_many_values(MAX_VALUES)
+
+
 def _refuse_unstorable(value: Any) -> None:
     """Refuse U+0000 (ApiError) and lone surrogates (ValueError). Only escapes can hold them."""
-    text = json.dumps(value, ensure_ascii=False)
-    text.encode()
-    if _NUL.search(text):
-        raise refusals.nul_in_body()
+    rest = [value]
+    while rest:
+        match rest.pop():
+            case str() as text:
+                text.encode()
+                if "\0" in text:
+                    raise refusals.nul_in_body()
+            case dict() as pairs:
+                rest += [*pairs, *pairs.values()]
+            case list() as items:
+                rest += items
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from contextlib import suppress
 from itertools import product
 from multiprocessing import get_context
@@ -38,6 +39,9 @@ MOST_CONNECTIONS = 1_500
 _FILES_A_CONNECTION = 4
 _REFUSED = 3
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX, _ARENAS = -8, 2
+_TRIM_SECONDS = 20
+_LIBRARY = ctypes.CDLL(None)
 _SNIPPET = """
 Threads server at {url}
     from openai import OpenAI
@@ -133,7 +137,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """Let a worker end with its master, even a killed one: it would keep the port."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until gunicorn sets its own, one would be lost
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != server.pid:
             os._exit(1)
 
@@ -144,6 +148,7 @@ def post_worker_init(worker: Any) -> None:
     counts_file.claim(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     gc.freeze()
     threading.Thread(target=_delete_left, args=(worker.wsgi,), daemon=True).start()
+    threading.Thread(target=_give_memory_back, daemon=True).start()
 
 
 def _refuse_old_schema(app: Flask) -> None:
@@ -175,6 +180,15 @@ def _delete_left(app: Flask) -> None:
     """Finish deletions. They may be long, so requests are served meanwhile."""
     with app.app_context(), suppress(ApiError):
         deletions.delete_left()
+
+
+def _give_memory_back() -> None:
+    """Let glibc keep little of what large requests have freed; other libraries keep none."""
+    with suppress(AttributeError):
+        _LIBRARY.mallopt(_M_ARENA_MAX, _ARENAS)
+        while True:
+            time.sleep(_TRIM_SECONDS)
+            _LIBRARY.malloc_trim(0)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from time import monotonic, sleep
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
+from database.waits import waiting
 from rules import refusals
 from rules.errors import ApiError
+from server.threads import Threads
 from web.error_answers import envelope
 from web.request import new_request_id
 
@@ -35,58 +38,49 @@ _STATUSES = {
 
 
 class ClientSocket(socket.socket):
-    """A client's connection, which adds up how long the client keeps it waiting."""
+    """A client's connection, which adds up how long the client keeps a thread waiting."""
 
-    def __init__(
-        self, plain: socket.socket, waits: dict["ClientSocket", tuple[float, int]]
-    ) -> None:
-        """Take over a socket. `waits` holds the sockets that wait: since when, and for how long
-        a worker that stops lets them."""
+    def __init__(self, plain: socket.socket, waits: "Waits") -> None:
+        """Take over a socket. `waits` holds the sockets that wait at the moment."""
         super().__init__(fileno=plain.detach())
+        self.setblocking(True)
         self._waits = waits
         self.begin()
 
     def begin(self) -> None:
-        """Begin to wait for a request."""
+        """Begin a request."""
         self.request: Any = None
         self._has_ended = False
         self._read_left, self._send_left = float(READ_SECONDS), float(SEND_SECONDS)
-        self._waits[self] = monotonic(), STOP_READ_SECONDS
-
-    def end(self) -> None:
-        """Wait no more."""
-        self._waits.pop(self, None)
-
-    def linger(self) -> None:
-        """Send no more, and drop what the client still sends: else it could lose the answer."""
-        with suppress(OSError):
-            self.shutdown(socket.SHUT_WR)
-            self.settimeout(LINGER_SECONDS)
-            deadline = monotonic() + LINGER_SECONDS
-            while super().recv(_LINGER_BYTES) and monotonic() < deadline:
-                pass
-        self._has_ended = True
 
     def close_after_answer(self) -> None:
         """Say `Connection: close` in the answer of this request."""
         if self.request:
             self.request.force_close()
 
+    def has_data(self) -> bool:
+        """Wait for the first byte; return whether it came, or the end."""
+        try:
+            self.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            return False
+        return True
+
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive bytes. Raises TimeoutError when the request comes too slowly."""
-        if flags:
-            return super().recv(size, flags)
         if self._has_ended:  # gunicorn lingers again, in its only accepting thread
             return b""
-        began = monotonic()
-        self._waits[self] = began, STOP_READ_SECONDS
         try:
-            data = super().recv(size)
+            return super().recv(size, flags | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if flags & socket.MSG_DONTWAIT:
+                raise
+        try:
+            with self._wait(STOP_READ_SECONDS) as wait:
+                data = super().recv(size, flags)
         except BlockingIOError as error:
             raise TimeoutError(_SLOW_REQUEST) from error
-        finally:
-            self.end()
-        self._read_left -= monotonic() - began
+        self._read_left -= wait.seconds
         if self._read_left < 0:
             raise TimeoutError(_SLOW_REQUEST)
         return data
@@ -94,26 +88,55 @@ class ClientSocket(socket.socket):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send bytes. Raises TimeoutError when the client takes its answer too slowly."""
         left = memoryview(data)
+        with suppress(BlockingIOError):
+            left = left[super().send(left, flags | socket.MSG_DONTWAIT) :]
         while left:
             left = left[self._send_some(left) :]
 
+    def linger(self) -> None:
+        """Send no more, and drop what the client still sends: else it could lose the answer."""
+        with suppress(OSError), self._wait(STOP_READ_SECONDS) as wait:
+            self.shutdown(socket.SHUT_WR)
+            self.settimeout(LINGER_SECONDS)
+            while super().recv(_LINGER_BYTES) and wait.seconds < LINGER_SECONDS:
+                pass
+        self._has_ended = True
+
     def _send_some(self, data: memoryview) -> int:
-        began = monotonic()
-        self._waits[self] = began, STOP_SEND_SECONDS
         try:
-            sent = super().send(data)
+            with self._wait(STOP_SEND_SECONDS) as wait:
+                sent = super().send(data)
         except BlockingIOError as error:
             raise TimeoutError(_SLOW_READER) from error
-        finally:
-            self.end()
-        self._send_left -= monotonic() - began
+        self._send_left -= wait.seconds
         if self._send_left < 0:
             raise TimeoutError(_SLOW_READER)
         return sent
 
+    @contextmanager
+    def _wait(self, most_at_stop: int) -> Iterator["_Wait"]:
+        """Wait for the client. A worker that stops ends the wait after some seconds."""
+        wait = self._waits[self] = _Wait(most_at_stop)
+        try:
+            with waiting():
+                yield wait
+        finally:
+            del self._waits[self]
 
-Waits = dict[ClientSocket, tuple[float, int]]
-"""Since when each socket waits (monotonic), and how many seconds a stopping worker lets it."""
+
+class _Wait:
+    """A wait that goes on."""
+
+    def __init__(self, most_at_stop: int) -> None:
+        self.most_at_stop, self._began = most_at_stop, monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts by now."""
+        return monotonic() - self._began
+
+
+Waits = dict[ClientSocket, _Wait]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -123,15 +146,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._waits: Waits = {}
 
+    def get_thread_pool(self) -> Threads:
+        """Return the threads for the requests."""
+        return Threads(self.cfg.threads, self.cfg.worker_connections)
+
     def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection."""
+        """Serve one request of a connection; return whether the connection goes on."""
         if not isinstance(conn.sock, ClientSocket):
             conn.sock = ClientSocket(conn.sock, self._waits)
+            conn.data_ready = conn.sock.has_data()
         conn.sock.begin()
-        try:
-            goes_on = super().handle(conn)
-        finally:
-            conn.sock.end()
+        goes_on = conn.data_ready and super().handle(conn)
         if not goes_on:
             conn.sock.linger()
         return goes_on
@@ -168,11 +193,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _end_waits(self) -> None:
         while True:
             sleep(_LOOK_SECONDS)
-            now = monotonic()
-            late = [who for who, (began, most) in self._waits.copy().items() if now - began > most]
-            for client in [*late, *(conn.sock for conn in self.pending_conns.copy())]:
-                with suppress(OSError):
-                    client.shutdown(socket.SHUT_RDWR)
+            for client, wait in self._waits.copy().items():
+                if wait.seconds > wait.most_at_stop:
+                    with suppress(OSError):
+                        client.shutdown(socket.SHUT_RDWR)
 
 
 def _refuse_early(req: Any, most: int) -> None:

@@ -93,8 +93,7 @@ class Copy:
         copies = [row._asdict() | {"thread_seq": seq, "id": new_id("msg")} for row in rows]
         for copy in copies:
             self._rest = self._rest._replace(after=copy.pop("seq"))
-        if copies:
-            connection.change_many(messages.INSERT, copies)
+        connection.change_many(messages.INSERT, copies)
 
 
 def _hide(connection: Connection, row: Any) -> int:

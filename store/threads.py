@@ -43,9 +43,9 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
         "tool_resources": to_json(_resources(body.get("tool_resources"))),
     }
     row = connection.row(INSERT, values)
-    rows = [messages.message_values(message, now) for message in body.get("messages") or ()]
-    if rows:
-        connection.change_many(messages.INSERT, [{**each, "thread_seq": row.seq} for each in rows])
+    first = body.get("messages") or ()
+    rows = ({**messages.message_values(each, now), "thread_seq": row.seq} for each in first)
+    connection.change_many(messages.INSERT, rows)
     return thread_object(row)
 
 

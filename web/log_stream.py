@@ -5,7 +5,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from threading import RLock
 
 import orjson
@@ -18,26 +18,36 @@ class LogStream:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._put: Callable[[bytes], int] | None = None
         self._rest = b""  # of a line that is written in part
         self._dropped = 0
 
     def write(self, line: str | bytes) -> None:
         """Write a line, or drop it. Raises OSError when the log cannot be written."""
         data = line.encode() if isinstance(line, str) else line
-        with self._lock:
-            try:
-                self._send(self._rest + self._notice() + data)
-            except BlockingIOError:
-                self._dropped += 1
+        if self._rest or self._dropped:
+            return self._catch_up(data)
+        try:
+            written = self._put(data)
+        except BlockingIOError:
+            self._dropped += 1
+        else:
+            self._rest = data[written:]
 
     def flush(self) -> None:
         """Do nothing: each line is written at once."""
 
-    def _send(self, data: bytes) -> None:
-        self._put = self._put or _without_waiting()
-        self._rest = data[self._put(data) :]
-        self._dropped = 0
+    def _catch_up(self, data: bytes) -> None:
+        with self._lock:
+            try:
+                data = self._rest + self._notice() + data
+                self._rest = data[self._put(data) :]
+                self._dropped = 0
+            except BlockingIOError:
+                self._dropped += 1
+
+    @cached_property
+    def _put(self) -> Callable[[bytes], int]:
+        return _without_waiting()
 
     def _notice(self) -> bytes:
         if not self._dropped:

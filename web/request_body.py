@@ -4,21 +4,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
-from threading import Semaphore
 from typing import IO, Any
 
 from flask import current_app
 from marshmallow import Schema
 from werkzeug.exceptions import ClientDisconnected
 
+from database.waits import Places
 from rules import refusals
 from rules.strict_json import parse_object
 from web.request import Request, current
 
 _PIECE_BYTES = _LARGE_BYTES = 64 << 10
 _NOTHING = nullcontext()
-_PLACES = Semaphore(2)
-_PLACE_SECONDS = 30
+_PLACES = Places(2)
 
 
 def read_body(schema: Schema) -> dict[str, Any]:
@@ -81,13 +80,12 @@ def has_body(request: Request) -> bool:
 @contextmanager
 def _large_body(request: Request) -> Iterator[None]:
     with _received(request) as file:
-        if not _PLACES.acquire(timeout=_PLACE_SECONDS):
-            raise refusals.busy()
+        _PLACES.take()
         try:
             _keep(request, file.read())
             yield
         finally:
-            _PLACES.release()
+            _PLACES.give_back()
 
 
 def _keep(request: Request, body: bytes) -> None:

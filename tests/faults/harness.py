@@ -107,7 +107,7 @@ class Load:
         self.refusals: Counter[tuple[int, str | None]] = Counter()
         self.dropped = 0
         self.acknowledged = 0
-        self.slowest = 0.0
+        self.seconds: list[float] = []  # of each answer
         self.failures: list[str] = []
         self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(writers)]
 
@@ -195,7 +195,7 @@ class Load:
         record.pending = [after]
         began = time.monotonic()
         status, headers, answer = client.send(method, address, body)
-        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.seconds.append(time.monotonic() - began)
         if status == 200:
             record.history.append(after)
             self.acknowledged += 1
@@ -218,6 +218,8 @@ def stored(server: Server) -> dict[str, State]:
     for line in export.decode().splitlines():
         entry = json.loads(line)
         metadata = entry["thread"]["metadata"]
+        if "tag" not in metadata:  # it is of no Load
+            continue
         texts = tuple(message["content"][0]["text"]["value"] for message in entry["messages"])
         assert metadata["tag"] not in states
         states[metadata["tag"]] = (int(metadata["turn"]), texts)

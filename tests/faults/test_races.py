@@ -141,7 +141,7 @@ def test_a_lock_that_is_not_released_is_503_within_six_seconds(
             let_go()
             assert until(lambda: load.acknowledged > 20)
         assert set(load.refusals) == {(503, "database_busy")}
-        assert load.slowest < BUSY_SECONDS
+        assert max(load.seconds) < BUSY_SECONDS
         assert load.failures == error_lines(server) == []
         states = stored(server)
         del states["kept"]

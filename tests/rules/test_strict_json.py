@@ -15,3 +15,16 @@ def test_a_duplicate_key_among_very_many_is_named(client: FlaskClient) -> None:
         "Invalid body: duplicate JSON key 'key299998'. Duplicate JSON keys are not supported."
     )
     assert refusal_of(answer) == (sentence, None, "invalid_request_error")
+
+
+@pytest.mark.parametrize("value", [b"0", b"[]", b"{}", b'"a"', b'"\\""'])
+def test_a_body_of_very_many_values_is_refused(client: FlaskClient, value: bytes) -> None:
+    body = b'{"metadata":[' + b",".join([value] * 500_001) + b"]}"
+    answer = client.post("/threads", data=body, content_type="application/json")
+    sentence = "Invalid body: it holds more than 500,000 values."
+    assert refusal_of(answer) == (sentence, None, "invalid_request_error")
+
+
+def test_signs_in_a_text_are_no_values(client: FlaskClient) -> None:
+    messages = [{"role": "user", "content": 'a,"[{\\' * 40_000} for _ in range(6)]
+    assert client.post("/threads", json={"messages": messages}).status_code == 200

@@ -24,7 +24,7 @@ SETTINGS = {
     "wsgi_app": "app:create_app()",
     "worker_class": "server.worker.Worker",
     "worker_connections": 1500,
-    "threads": 1200,
+    "threads": 4,
     "timeout": 60,
     "graceful_timeout": 25,
     "keepalive": 15,
