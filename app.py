@@ -15,8 +15,8 @@ import admin
 import config
 import mock
 import routes
+from access import api_keys
 from database import startup, transactions
-from store import api_keys
 from web import error_answers, request_body, request_checks, responses
 from web.request import Request
 from web.secret_key import secret_key

@@ -5,8 +5,8 @@ import hashlib
 from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
+from access.sign_ins import SESSION_SECONDS
 from admin import display, forms, sign_in, views
-from store.sign_ins import SESSION_SECONDS
 
 
 class PageSession(SecureCookieSessionInterface):

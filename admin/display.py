@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from rules.errors import shown
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 from store.summaries import MAX_COUNTED_MESSAGES, Summary
 
 SHOWN_CHIPS = 4

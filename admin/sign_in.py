@@ -6,9 +6,9 @@ from urllib.parse import quote
 from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
+from access import api_keys, sign_ins
 from admin.forms import FORMS, Answer, done, refuse_large_form, show_short_again
 from rules import fields, refusals
-from store import api_keys, sign_ins
 from web.operations import check_ids
 from web.request_checks import use_key
 

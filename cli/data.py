@@ -14,8 +14,8 @@ from cli.backup import whole_file
 from cli.options import age, count_threads, metadata, moment, prepared_database, progress, project
 from exchange import exports, imports
 from models import Message, Thread
+from rules.ids_and_clock import unix_now
 from store import deletions, lists
-from store.ids_and_clock import unix_now
 
 _PRUNED_AT_ONCE = 500
 

@@ -12,13 +12,13 @@ from flask import current_app
 
 import config
 import database
+from access import api_keys
 from cli import damage
 from cli.options import megabytes, progress, sqlite_path
 from database import files, sqlite, startup
 from database.transactions import cause_of
 from models import SCHEMA_REVISION
 from rules.errors import ApiError
-from store import api_keys
 
 _MOUNTS = Path("/proc/mounts")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import click
 from flask import current_app
 
+from access import api_keys
 from cli.options import age, prepared_database, project_name
 from database.memory import is_memory
-from store import api_keys
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 
 _NO_MEMORY = "A key in a database in memory ends with this command: set THREADS_DATABASE_URL."
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from flask import Flask, Response
 
+from access.api_keys import KeyCache
 from mock import faults, views
 from mock.request_log import RequestLog
-from store.api_keys import KeyCache
 from web.request import Request, current
 
 

@@ -17,8 +17,8 @@ from mock import schemas
 from mock.request_log import shown
 from models import Message, StoredAnswer, Thread, Tombstone
 from rules import refusals
+from rules.ids_and_clock import sources
 from schemas import MAX_SECONDS
-from store.ids_and_clock import sources
 from web.operations import operation
 from web.request import current, project
 from web.request_body import read_bytes

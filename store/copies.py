@@ -12,9 +12,9 @@ import database
 from database import Connection
 from models import HIDDEN_PROJECT, Message, Thread
 from rules.errors import ApiError
+from rules.ids_and_clock import new_id
 from store import batches, deletions, messages, threads
 from store.batches import Span
-from store.ids_and_clock import new_id
 from store.newest import next_second
 from store.objects import Object, thread_object, to_json
 

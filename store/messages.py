@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from database import Connection
 from models import Message, Thread
 from rules import refusals
+from rules.ids_and_clock import new_id, unix_now
 from store import stored_answers
-from store.ids_and_clock import new_id, unix_now
 from store.objects import Object, message_object, to_json
 from store.tombstones import burial, bury
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONF
 
 from database import Connection
 from models import NewestSecond
-from store.ids_and_clock import sources, unix_now
+from rules.ids_and_clock import sources, unix_now
 
 _IS_PROJECT = NewestSecond.project == sa.bindparam("of_project")
 _IS_LIST = sa.and_(_IS_PROJECT, NewestSecond.kind == sa.bindparam("of_kind"))

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONF
 
 from database import Connection, Values
 from models import StoredAnswer
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 from store.objects import Object
 
 KEPT_SECONDS = 86_400

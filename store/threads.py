@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from database import Connection
 from models import Thread
 from rules import refusals
+from rules.ids_and_clock import new_id, new_vector_store_id
 from store import messages
-from store.ids_and_clock import new_id, new_vector_store_id
 from store.messages import IS_THREAD
 from store.newest import next_second
 from store.objects import Object, thread_object, to_json

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONF
 
 from database import Connection, Values
 from models import Tombstone
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 
 KEPT_SECONDS = 86_400
 _KEY = ["project", "thread_seq", "id"]

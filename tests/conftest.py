@@ -29,12 +29,12 @@ from openai import OpenAI
 
 import cli
 import database
+from access import api_keys
 from app import App, create_app
 from config import ROOT
 from database import startup
 from models import db
-from store import api_keys
-from store.ids_and_clock import sources
+from rules.ids_and_clock import sources
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

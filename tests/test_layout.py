@@ -15,6 +15,7 @@ FLOORS = {
     "rules": 1,
     "schemas": 2,
     "database": 3,
+    "access": 4,
     "store": 4,
     "exchange": 5,
     "web": 5,

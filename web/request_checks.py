@@ -9,10 +9,10 @@ from flask import Flask
 from werkzeug.exceptions import NotFound
 
 import config
+from access import api_keys
 from rules import refusals
 from rules.errors import ApiError
 from schemas import MAX_TEXT_CHARACTERS
-from store import api_keys
 from web.error_answers import is_page
 from web.request import Request, current, new_request_id
 

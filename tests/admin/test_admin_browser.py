@@ -14,11 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import Server, serving, until
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from access import api_keys
+from access.sign_ins import FREE_TRIES
 from app import create_app
 from exchange import imports
 from models import DEFAULT_PROJECT, db
-from store import api_keys
-from store.sign_ins import FREE_TRIES
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 800}

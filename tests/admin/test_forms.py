@@ -9,9 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from access import api_keys
 from rules import fields
 from schemas import MAX_TEXT_CHARACTERS
-from store import api_keys
 from web.request_checks import MAX_FORM_BYTES
 
 ENCODED = "application/x-www-form-urlencoded"

@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 
 import admin
 import database
-from store import api_keys
-from store.ids_and_clock import sources
-from store.sign_ins import FREE_TRIES, SESSION_SECONDS
+from access import api_keys
+from access.sign_ins import FREE_TRIES, SESSION_SECONDS
+from rules.ids_and_clock import sources
 
 
 @pytest.fixture

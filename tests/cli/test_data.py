@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from cli import data
 from config import ROOT
 from exchange import exports
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 
 FIXTURE = ROOT / "examples" / "thread_abc123.jsonl"
 JANUARY_2024 = 1_704_067_200

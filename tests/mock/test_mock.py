@@ -18,9 +18,9 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page
 from werkzeug.test import TestResponse
 
+from access import api_keys
 from mock.request_log import LOGGED_BODY_BYTES, LOGGED_REQUESTS
 from schemas import MAX_SECONDS
-from store import api_keys
 from web.request_checks import MAX_FORM_BYTES
 
 COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")

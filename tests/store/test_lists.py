@@ -27,8 +27,8 @@ from sentences import (
 )
 
 import database
+from rules.ids_and_clock import sources, unix_now
 from store import lists, search, tombstones
-from store.ids_and_clock import sources, unix_now
 
 DAY = 86_400
 

@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 
 import database
 from exchange import imports
+from rules.ids_and_clock import sources
 from store import copies, threads
-from store.ids_and_clock import sources
 
 FUTURE = 4_000_000_000
 LINE = (

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 import database
 from exchange import exports, imports
 from models import Message
-from store.ids_and_clock import sources
+from rules.ids_and_clock import sources
 from store.objects import to_json
 
 WORDS = ["tram", "castle", "Straße", "Été", "東京", "v2", "naïve", "ΣΟΦΟΣ", "ガイド", "한국어"]

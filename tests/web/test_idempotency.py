@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 import database
 from database import sqlite
 from exchange import exports, imports
+from rules.ids_and_clock import sources
 from store import deletions, stored_answers
-from store.ids_and_clock import sources
 
 DAY = 86_400
 ROUTES = {

@@ -16,7 +16,7 @@ from flask import Flask, current_app
 import database
 from models import ApiKey
 from rules.errors import ApiError
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 
 PREFIX = "tsk_"
 SHOWN_CHARACTERS = 12

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite has the same ON CONF
 import database
 from database import Connection
 from models import FailedSignIn, Session
-from store.ids_and_clock import unix_now
+from rules.ids_and_clock import unix_now
 
 FREE_TRIES = 5
 FORGOTTEN_SECONDS = 3_600

@@ -1,0 +1,1 @@
+"""Who may call: API keys, and the sign-ins of the browse page."""
