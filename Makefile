@@ -3,24 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
-# Where memory holds files, the tests' databases are there: thousands of small ones are made
-MEMORY := $(shell [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 # One process more than there are processors: some tests wait
 PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults test-matrix test-postgres install lint bench bench-mock clean
+.PHONY: run test test-faults test-matrix test-clients test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
 test: $(VENV)/.dev lint
-	$(MEMORY) $(PYTEST)
+	$(PYTEST)
 
 test-faults: $(VENV)/.dev
 	FAULTS=whole $(BIN)/pytest -rP tests/faults
 
 test-matrix: $(VENV)/.dev # paging by both SDKs at every size and limit while others write
 	TEST_MATRIX=whole $(BIN)/pytest tests/test_sdk_messages.py tests/test_node.py
+
+test-clients: $(VENV)/.dev # published clients, each set of pins in an environment of its own
+	$(BIN)/pytest -n 2 tests/clients
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
 	$(PYTEST) --engine=postgres
@@ -40,7 +41,7 @@ bench-mock: $(VENV)/.runtime
 	@$(BIN)/python -m benchmarks.mock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .clients
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")' >&2

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 from flask.typing import ResponseReturnValue
@@ -18,14 +18,23 @@ import routes
 from access import api_keys
 from database import startup, transactions
 from web import error_answers, request_body, request_checks, responses
+from web.addresses import one_form
 from web.request import Request
 from web.secret_key import secret_key
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 class App(flask.Flask):
     """Flask with our request class. It saves time: it looks for no subdomains."""
 
     request_class = Request
+
+    def wsgi_app(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
+        """Answer a request, whose path may have slashes too many."""
+        environ["PATH_INFO"] = one_form(environ["PATH_INFO"])
+        return super().wsgi_app(environ, start_response)
 
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request whose checks are over. Only now its body is read, if it has a view."""
@@ -71,5 +80,5 @@ def _let_pages_call(app: flask.Flask) -> None:
     origins = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
     about_retries = ["x-should-retry", "Retry-After", "retry-after-ms"]
     headers = ["x-request-id", "openai-processing-ms", "Idempotent-Replayed", *about_retries]
-    paths = r"/(v1/)?threads.*"
+    paths = r"/(openai/)?(v1/)?threads.*"
     CORS(app, resources=paths, origins=origins, expose_headers=headers, max_age=600)

@@ -13,10 +13,15 @@ a line of the --output file:
 A server that does not list its threads needs their ids, one a line: --ids FILE (- reads stdin).
 Keys are read from SOURCE_API_KEY and TARGET_API_KEY. Needs the package `openai` and nothing else.
 
+Azure wants a version in each request: --query api-version=2024-05-01-preview.
+
 Run it again after an interruption: threads that stand in the output file already are not read
 again. A thread that cannot be copied is named on stderr and the others go on; the status is then 1.
-Parts that no import takes (images in data: URLs, files without a file id) are left out, each with
-a line on stderr.
+
+What no import takes (parts of other kinds, images in data: URLs, files without a file id, metadata
+that is no string, …) is left out, each with a line on stderr; fields that only its server knows are
+counted at the end. With --to, where no request can set them, so are annotations, run ids and
+assistant ids, and a refusal becomes text. The status is 3 when anything was left out.
 """
 
 import argparse
@@ -26,6 +31,7 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,17 +44,58 @@ SECONDS_BETWEEN_LINES = 2
 THREAD_FIELDS = ("id", "object", "created_at")
 MESSAGE_FIELDS = ("id", "object", "created_at", "assistant_id", "thread_id", "run_id", "role")
 TOOLS = ("code_interpreter", "file_search")
-IMAGES = {"image_file": ("file_id", "file"), "image_url": ("url", "http")}
+FILE_IDS = ("file", "assistant-")
+IMAGES = {"image_file": ("file_id", FILE_IDS), "image_url": ("url", ("http://", "https://"))}
+ANNOTATIONS = {
+    "file_citation": ("file_id",),
+    "file_path": ("file_id",),
+    "url_citation": ("url", "title"),
+}
 DETAILS = ("auto", "low", "high")
 LATER_MESSAGE_FIELDS = ("status", "incomplete_details", "completed_at", "incomplete_at")
+CLEANED_FIELDS = ("content", "attachments", "metadata", "tool_resources")
+SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {})
+MOST_PAIRS = 16
+MOST_KEY_CHARACTERS = 64
+MOST_VALUE_CHARACTERS = 512
+
+
+class Losses:
+    """What was left out: a line on stderr for each value, and how often each field was."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.fields = Counter[str]()
+
+    def tell(self, where: str, value: Any) -> None:
+        """Print one line about a value."""
+        self.values += 1
+        print(f"{where}: left out {json.dumps(value)[:200]}", file=sys.stderr)
+
+    def count(self, kind: str, given: dict[str, Any], kept: tuple[str, ...]) -> None:
+        """Count the fields of a thread or message that are not among the kept ones."""
+        lost = (key for key, value in given.items() if key not in kept)
+        self.fields.update(f"{key} of {kind}" for key in lost if given[key] not in SAYS_NOTHING)
 
 
 def main() -> int:
     """Copy what the command line names; return the process status."""
     arguments = read_arguments()
     warnings.simplefilter("ignore", DeprecationWarning)
-    source = connect(arguments.source, "SOURCE_API_KEY")
-    target = connect(arguments.target, "TARGET_API_KEY") if arguments.target else None
+    source = connect(arguments.source, "SOURCE_API_KEY", dict(arguments.query))
+    target = connect(arguments.target, "TARGET_API_KEY", {}) if arguments.target else None
+    losses = Losses()
+    copied, skipped, failed = copy_all(source, target, arguments, losses)
+    for what, count in losses.fields.items():
+        print(f"left out {count:,} times: {what}", file=sys.stderr)
+    print(f"copied {copied:,}, copied before {skipped:,}, failed {failed:,}", file=sys.stderr)
+    return 1 if failed else 3 if losses.values or losses.fields else 0
+
+
+def copy_all(
+    source: OpenAI, target: OpenAI | None, arguments: argparse.Namespace, losses: Losses
+) -> tuple[int, int, int]:
+    """Copy all threads; return how many were copied, stood in the output file, and failed."""
     done = read_done(arguments.output, json_lines=target is None)
     copied, skipped, failed, told = 0, 0, 0, time.monotonic()
     with arguments.output.open("a", encoding="utf-8") as output:
@@ -58,7 +105,7 @@ def main() -> int:
                     skipped += 1
                     continue
                 try:
-                    output.write(copy(source, target, thread_id))
+                    output.write(copy(source, target, thread_id, losses))
                     output.flush()
                     done.add(thread_id)
                     copied += 1
@@ -72,8 +119,7 @@ def main() -> int:
             failed += 1
             print(f"The server's list of threads ended early: {error}", file=sys.stderr)
             print("Run this again, or give the ids in a file: --ids FILE.", file=sys.stderr)
-    print(f"copied {copied:,}, copied before {skipped:,}, failed {failed:,}", file=sys.stderr)
-    return 1 if failed else 0
+    return copied, skipped, failed
 
 
 def read_arguments() -> argparse.Namespace:
@@ -85,13 +131,33 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--from", dest="source", required=True, metavar="URL", help="up to /v1")
     parser.add_argument("--to", dest="target", metavar="URL", help="another server, up to /v1")
     parser.add_argument("--ids", metavar="FILE", help="one id a line")
+    parser.add_argument(
+        "--query",
+        action="append",
+        default=[],
+        type=query_pair,
+        metavar="NAME=VALUE",
+        help="added to each request to the source; may be repeated",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="is continued")
     return parser.parse_args()
 
 
-def connect(url: str, key: str) -> OpenAI:
+def query_pair(text: str) -> tuple[str, str]:
+    """Return the name and the value of a --query. Raises ArgumentTypeError."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def connect(url: str, key_name: str, query: dict[str, str]) -> OpenAI:
     """Return a client that tries patiently: a closing service is a busy one."""
-    return OpenAI(base_url=url, api_key=os.environ.get(key, "unused"), max_retries=4)
+    key = os.environ.get(key_name, "unused")
+    headers = {"api-key": key} if "api-version" in query else {}  # where Azure looks for a key
+    return OpenAI(
+        base_url=url, api_key=key, max_retries=4, default_query=query, default_headers=headers
+    )
 
 
 def read_done(path: Path, json_lines: bool) -> set[str]:
@@ -121,18 +187,19 @@ def thread_ids(source: OpenAI, file: str | None) -> Iterator[str]:
         yield thread.id
 
 
-def copy(source: OpenAI, target: OpenAI | None, thread_id: str) -> str:
+def copy(source: OpenAI, target: OpenAI | None, thread_id: str, losses: Losses) -> str:
     """Copy one thread; return its line of the output file. Raises APIError."""
-    thread = source.beta.threads.retrieve(thread_id).to_dict()
+    given = source.beta.threads.retrieve(thread_id).to_dict(warnings=False)
     listed = source.beta.threads.messages.list(thread_id, limit=100, order="asc")
-    messages = [cleaned(message.to_dict(warnings=False)) for message in listed]
+    thread = cleaned_thread(given, losses)
+    messages = [cleaned(message.to_dict(warnings=False), losses) for message in listed]
     if target is None:
-        line = {"thread": as_exported(thread), "messages": [*map(message_as_exported, messages)]}
+        line = {"thread": thread, "messages": [*map(message_as_exported, messages)]}
         return f"{json.dumps(line, ensure_ascii=False)}\n"
     body: Any = {
-        "metadata": thread.get("metadata") or {},
-        "tool_resources": resources(thread),
-        "messages": [*map(as_created, messages)],
+        "metadata": thread["metadata"],
+        "tool_resources": thread["tool_resources"],
+        "messages": [as_created(message, losses) for message in messages],
     }
     digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
     # A try whose answer was lost makes no second thread, nor does a run after an interruption.
@@ -140,10 +207,14 @@ def copy(source: OpenAI, target: OpenAI | None, thread_id: str) -> str:
     return f"{thread_id} {target.beta.threads.create(**body, extra_headers=once).id}\n"
 
 
-def as_exported(thread: dict[str, Any]) -> dict[str, Any]:
+def cleaned_thread(given: dict[str, Any], losses: Losses) -> dict[str, Any]:
     """Return a thread as the exchange format has it, without what other servers add."""
-    fixed = {key: thread[key] for key in THREAD_FIELDS}
-    return fixed | {"metadata": thread.get("metadata") or {}, "tool_resources": resources(thread)}
+    losses.count("threads", given, THREAD_FIELDS + CLEANED_FIELDS)
+    kept = {"tool_resources": resources(given)}
+    for value in differences({"tool_resources": given.get("tool_resources")}, kept):
+        losses.tell(given["id"], value)
+    fixed = {key: given[key] for key in THREAD_FIELDS}
+    return fixed | kept | {"metadata": cleaned_metadata(given["id"], given, losses)}
 
 
 def resources(thread: dict[str, Any]) -> dict[str, Any]:
@@ -155,18 +226,60 @@ def resources(thread: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def cleaned(message: dict[str, Any]) -> dict[str, Any]:
+def cleaned_metadata(where: str, given: dict[str, Any], losses: Losses) -> dict[str, str]:
+    """Return the pairs of metadata that an import takes."""
+    pairs: dict[str, Any] = given.get("metadata") or {}
+    fitting = [key for key, value in pairs.items() if fits(key, value)][:MOST_PAIRS]
+    for key in pairs:
+        if key not in fitting:
+            losses.tell(where, {key: pairs[key]})
+    return {key: pairs[key] for key in fitting}
+
+
+def fits(key: str, value: Any) -> bool:
+    """Tell whether an import takes a pair of metadata."""
+    is_text = isinstance(value, str) and len(value) <= MOST_VALUE_CHARACTERS
+    return is_text and len(key) <= MOST_KEY_CHARACTERS
+
+
+def cleaned(message: dict[str, Any], losses: Losses) -> dict[str, Any]:
     """Return a message without what only its server knows and what no import takes."""
-    parts = [(part, clean_part(part)) for part in message["content"] or []]
-    files = [(file, clean_attachment(file)) for file in message.get("attachments") or []]
-    for given, clean in parts + files:
-        if not clean:
-            where = f"{message.get('thread_id')}: {message.get('id')}"
-            print(f"{where}: left out {json.dumps(given)[:200]}", file=sys.stderr)
-    return message | {
-        "content": [clean for _, clean in parts if clean],
-        "attachments": [clean for _, clean in files if clean],
+    where = f"{message.get('thread_id')}: {message.get('id')}"
+    older = [{"file_id": file_id} for file_id in message.get("file_ids") or []]
+    files = message.get("attachments") or older
+    given = {"content": message["content"] or [], "attachments": files}
+    kept = {
+        "content": [clean_part(part) for part in given["content"]],
+        "attachments": [clean_attachment(file) for file in files],
     }
+    for value in differences(given, kept):
+        losses.tell(where, value)
+    known = MESSAGE_FIELDS + LATER_MESSAGE_FIELDS + CLEANED_FIELDS
+    losses.count("messages", message, known if message.get("attachments") else (*known, "file_ids"))
+    metadata = cleaned_metadata(where, message, losses)
+    return {**message, **without_gaps(kept), "metadata": metadata}
+
+
+def differences(given: Any, kept: Any) -> Iterator[Any]:
+    """Yield what of a value is not kept: items of arrays, and pairs of objects as {key: value}."""
+    if isinstance(given, list):
+        for item, place in zip(given, kept, strict=True):
+            yield from differences(item, place) if place else [item]
+    elif isinstance(given, dict):
+        for key, value in given.items():
+            if value in SAYS_NOTHING or kept.get(key) == value:
+                continue
+            is_in_part = isinstance(value, list | dict) and kept.get(key)
+            yield from differences(value, kept[key]) if is_in_part else [{key: value}]
+
+
+def without_gaps(kept: Any) -> Any:
+    """Return a value without the {} that stand in arrays for what is left out."""
+    if isinstance(kept, dict):
+        return {key: without_gaps(value) for key, value in kept.items()}
+    if isinstance(kept, list):
+        return [without_gaps(item) for item in kept if item != {}]
+    return kept
 
 
 def clean_part(part: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +287,7 @@ def clean_part(part: dict[str, Any]) -> dict[str, Any]:
     kind = part.get("type", "")
     given = part.get(kind) or {}
     if kind == "text":
-        annotations = [*filter(None, map(clean_annotation, given.get("annotations") or []))]
+        annotations = [*map(clean_annotation, given.get("annotations") or [])]
         return {"type": kind, kind: {"value": given.get("value") or "", "annotations": annotations}}
     if kind == "refusal":
         return {"type": kind, kind: given or ""}
@@ -188,19 +301,20 @@ def clean_part(part: dict[str, Any]) -> dict[str, Any]:
 def clean_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     """Return an annotation without what older versions added; {} for one of another kind."""
     kind = annotation.get("type", "")
-    file_id = (annotation.get(kind) or {}).get("file_id")
-    if kind not in ("file_citation", "file_path") or not file_id:
+    given = annotation.get(kind) or {}
+    fixed = {key: annotation.get(key) for key in ("type", "text", "start_index", "end_index")}
+    target = {key: given[key] for key in ANNOTATIONS.get(kind, ()) if given.get(key)}
+    if not target.keys() & {"file_id", "url"} or None in fixed.values():
         return {}
-    fixed = {key: annotation[key] for key in ("type", "text", "start_index", "end_index")}
-    return fixed | {kind: {"file_id": file_id}}
+    return fixed | {kind: target}
 
 
 def clean_attachment(attachment: dict[str, Any]) -> dict[str, Any]:
     """Return an attachment with its known tools; {} for one whose file id no import takes."""
-    if not str(attachment.get("file_id")).startswith("file"):
+    if not str(attachment.get("file_id")).startswith(FILE_IDS):
         return {}
     kinds = [tool.get("type") for tool in attachment.get("tools") or []]
-    tools = [{"type": kind} for kind in kinds if kind in TOOLS]
+    tools: list[Any] = [{"type": kind} if kind in TOOLS else {} for kind in kinds]
     return {"file_id": attachment["file_id"], "tools": tools}
 
 
@@ -216,13 +330,19 @@ def message_as_exported(message: dict[str, Any]) -> dict[str, Any]:
         | {
             "content": message["content"],
             "attachments": message["attachments"],
-            "metadata": message.get("metadata") or {},
+            "metadata": message["metadata"],
         }
     )
 
 
-def as_created(message: dict[str, Any]) -> dict[str, Any]:
+def as_created(message: dict[str, Any], losses: Losses) -> dict[str, Any]:
     """Return a message as a request creates it."""
+    where = f"{message.get('thread_id')}: {message.get('id')}"
+    for part in message["content"]:
+        for annotation in part["text"]["annotations"] if part["type"] == "text" else []:
+            losses.tell(where, annotation)
+    later = {key: message.get(key) for key in ("assistant_id", "run_id", "incomplete_details")}
+    losses.count("messages", later, ())
     make: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "text": lambda part: {"type": "text", "text": part["text"]["value"] or " "},
         "refusal": lambda part: {"type": "text", "text": part["refusal"] or " "},
@@ -232,7 +352,7 @@ def as_created(message: dict[str, Any]) -> dict[str, Any]:
         "role": message["role"],
         "content": parts or " ",
         "attachments": message["attachments"],
-        "metadata": message.get("metadata") or {},
+        "metadata": message["metadata"],
     }
 
 

@@ -8,7 +8,7 @@ from rules import errors, fields
 from schemas import MAX_SECONDS
 
 MAX_DELAY_MILLISECONDS = 60_000
-_STATUS_HEADERS = ("retry_after", "retry_after_ms", "should_retry")
+_OF_STATUS = ("retry_after", "retry_after_ms", "should_retry", "message", "code", "type", "param")
 
 
 class Delay(fields.Field):
@@ -57,11 +57,15 @@ class FaultRule(fields.StrictSchema):
     retry_after = fields.Integer(0)
     retry_after_ms = fields.Integer(0)
     should_retry = fields.Boolean()
+    message = fields.Text(maximum=1_000)
+    code = fields.Text(maximum=100, allow_none=True)
+    type = fields.Text(maximum=100)
+    param = fields.Text(maximum=100, allow_none=True)
 
     @validates_schema
     def refuse_senseless(self, rule: dict[str, Any], **_: Any) -> None:
         """Refuse a rule with a part that does nothing."""
-        header = next((name for name in _STATUS_HEADERS if name in rule), None)
+        header = next((name for name in _OF_STATUS if name in rule), None)
         if "status" in rule and rule.get("drop") == "after":
             raise _senseless("drop", "a request that fails with 'status' has no answer to drop")
         if header and "status" not in rule:

@@ -13,6 +13,7 @@ from marshmallow import Schema, missing
 
 import schemas
 from rules import fields
+from web.addresses import without_prefix
 from web.operations import PATH_IDS, Operation
 
 _DESCRIPTION = (
@@ -45,7 +46,7 @@ def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, bool]]:
     paths = {rule.rule for rule in app.url_map.iter_rules()}
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
-        if operation is None or rule.rule.startswith("/v1/"):
+        if operation is None or without_prefix(rule.rule) != rule.rule:
             continue
         path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
         for method in sorted({"GET", "POST", "PUT", "DELETE"} & (rule.methods or set())):

@@ -17,13 +17,14 @@ FIRST, LAST = (0, ""), (_LAST_RANK, "")
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """A refusal: its HTTP status, sentence, param, code and extra headers."""
+    """A refusal: its HTTP status, sentence, param, code, extra headers, and a type of its own."""
 
     status: int
     message: str
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    type: str | None = None
 
     def __str__(self) -> str:
         return self.message

@@ -71,6 +71,11 @@ def invalid_url(method: str, path: str) -> ApiError:
     return ApiError(404, f"Invalid URL ({shown(method)} {shown(path)})")
 
 
+def not_served(method: str, path: str) -> ApiError:
+    message = f"{method} {shown(path)} is not served here: see README, Differences."
+    return ApiError(404, message, code="not_served")
+
+
 def method_not_allowed(method: str, path: str, methods: Iterable[str]) -> ApiError:
     problem = f"Method not allowed ({shown(method)} {shown(path)})."
     message = f"{problem} Use one of: {', '.join(sorted(methods))}."
@@ -262,6 +267,11 @@ def message_of_another_thread(param: str) -> ApiError:
     return invalid(param, "the message is of another thread")
 
 
+def one_document() -> ApiError:
+    problem = "This is one JSON document, not JSON Lines: nothing of it was read."
+    return ApiError(400, f"{problem} Write each thread with its messages on one line (jq -c).")
+
+
 def bad_seed(place: str, reason: str | None) -> ApiError:
     return ApiError(400, f"THREADS_SEED: {place}: {reason}")
 
@@ -312,5 +322,6 @@ def injected(fault: dict[str, Any]) -> ApiError:
     headers = {name.replace("_", "-"): str(value) for name, value in waits.items()}
     if "should_retry" in fault:
         headers["x-should-retry"] = str(fault["should_retry"]).lower()
-    code = "rate_limit_exceeded" if status == 429 else "injected_fault"
-    return ApiError(status, f"Status {status} by a fault rule of /_mock.", None, code, headers)
+    code = fault.get("code", "rate_limit_exceeded" if status == 429 else "injected_fault")
+    message = fault.get("message", f"Status {status} by a fault rule of /_mock.")
+    return ApiError(status, message, fault.get("param"), code, headers, fault.get("type"))

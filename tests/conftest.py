@@ -1,5 +1,6 @@
 """Fixtures: an app on its own migrated database, its client, a live server, Node, a browser."""
 
+import ctypes
 import fcntl
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +34,7 @@ import database
 from access import api_keys
 from app import App, create_app
 from config import ROOT
-from database import startup
+from database import memory, startup
 from models import db
 from rules.ids_and_clock import sources
 
@@ -59,6 +61,26 @@ GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=["sqlite", "postgres"], default="sqlite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep everything temporary in one folder, which goes with the run, however that ends."""
+    if hasattr(config, "workerinput"):  # a process of xdist has the folder of its master
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = tempfile.mkdtemp(prefix="threads.", dir=room_for_tests(config))
+    config.add_cleanup(memory.private_folder)  # it removes those of killed servers
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    tempfile.tempdir = os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+
+
+def room_for_tests(config: pytest.Config) -> str:
+    """Return the folder for thousands of small databases: in memory, if there is room."""
+    is_of_disk = config.getoption("engine") == "postgres" or os.environ.get("FAULTS") == "whole"
+    with suppress(OSError):
+        if not is_of_disk and shutil.disk_usage("/dev/shm").free > 2_000_000_000:
+            return "/dev/shm"
+    return tempfile.gettempdir()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -210,6 +232,9 @@ def threads_left(app: Flask) -> Callable[[], int]:
     return count
 
 
+LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
 class Answer(NamedTuple):
     status: int
     headers: Message
@@ -270,6 +295,12 @@ def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.0
     return met
 
 
+def end_with_parent() -> None:
+    """Let a new process be killed when the tests are, however those end."""
+    if LIBRARY:
+        LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 @contextmanager
 def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
@@ -292,6 +323,7 @@ def launched(
             stderr=stderr,
             text=True,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
     assert process.stdout is not None
     try:

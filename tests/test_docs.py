@@ -14,6 +14,7 @@ from flask import Flask
 
 import cli
 import config
+from web.addresses import without_prefix
 
 README = (config.ROOT / "README.md").read_text()
 PAGES = [config.ROOT / "README.md", *sorted((config.ROOT / "docs").glob("*.md"))]
@@ -46,7 +47,7 @@ def test_the_endpoint_tables_are_the_routes(app: Flask) -> None:
         if path in NOT_IN_TABLES or is_of_the_page(path):
             continue
         methods = rule.methods - {"HEAD", "OPTIONS"}
-        served |= {(method, path.removeprefix("/v1")) for method in methods}
+        served |= {(method, without_prefix(path)) for method in methods}
     assert documented == served
 
 

@@ -197,8 +197,9 @@ ODD_MESSAGE = {
     "role": "assistant",
     "assistant_id": "asst_1",
     "run_id": "run_1",
-    "metadata": None,
+    "metadata": {"kept": "1", "null": None, "long": "v" * 513, "k" * 65: "long"},
     "file_ids": [],
+    "server": "own",
     "content": [
         {
             "type": "text",
@@ -207,11 +208,14 @@ ODD_MESSAGE = {
                 "annotations": [
                     CITATION | {"file_citation": {"file_id": "assistant-1", "quote": "so"}},
                     CITATION | {"type": "url_citation", "url_citation": {"url": "https://e.x"}},
+                    CITATION | {"type": "container_citation", "container_citation": {"id": "c"}},
+                    {"type": "file_path", "text": "a", "file_path": {"file_id": "file-1"}},
                 ],
                 "extra": 1,
             },
         },
         {"type": "image_file", "image_file": {"file_id": "assistant-2"}},
+        {"type": "image_file", "image_file": {"file_id": "cfile-2"}},
         {"type": "image_file", "image_file": {"file_id": "file-3", "detail": None}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
         {"type": "audio", "audio": {}},
@@ -219,49 +223,94 @@ ODD_MESSAGE = {
     "attachments": [
         {"file_id": "file-4"},
         {"file_id": "file-5", "tools": [{"type": "file_search", "file_search": {"a": 1}}]},
-        {"file_id": "assistant-6", "tools": []},
+        {"file_id": "assistant-6", "tools": [{"type": "function"}]},
+        {"file_id": "vs_7", "tools": []},
     ],
 }
+ODD_RESOURCES = {"code_interpreter": {"file_ids": ["assistant-8"]}, "browser": {"urls": ["u"]}}
+
+
+ODD_THREAD = {"id": "thread_odd", "object": "thread", "created_at": 1, "metadata": {"n": 1}, "x": 1}
+
+
+def service(thread: dict[str, Any], message: dict[str, Any]) -> Flask:
+    """Return a service with one thread and one message, whose lists end with an empty page."""
+    app = Flask("odd")
+    app.json.sort_keys = False
+
+    def page(one: dict[str, Any]) -> dict[str, Any]:
+        is_first = "after" not in request.args
+        return {"object": "list", "has_more": is_first, "data": [one] if is_first else []}
+
+    app.add_url_rule("/v1/threads", "list", lambda: page(thread))
+    app.add_url_rule("/v1/threads/thread_odd", "thread", lambda: thread)
+    app.add_url_rule("/v1/threads/thread_odd/messages", "messages", lambda: page(message))
+    return app
 
 
 @pytest.fixture
 def odd() -> Iterator[str]:
     """A service with one thread of older versions, full of what its specification lacks."""
-    app = Flask("odd")
-    thread = {"id": "thread_odd", "object": "thread", "created_at": 1, "metadata": None, "x": 1}
-    whole = {"object": "list", "has_more": False}
-
-    app.add_url_rule("/v1/threads", "list", lambda: whole | {"data": [thread]})
-    app.add_url_rule("/v1/threads/thread_odd", "thread", lambda: thread)
-    path = "/v1/threads/thread_odd/messages"
-    app.add_url_rule(path, "messages", lambda: whole | {"data": [ODD_MESSAGE]})
-    with running(app) as url:
+    with running(service(ODD_THREAD | {"tool_resources": ODD_RESOURCES}, ODD_MESSAGE)) as url:
         yield url
 
 
-LEFT_OUT = ["assistant-2", "data:image/png", "audio", "assistant-6"]
+LEFT_OUT = [
+    '{"browser": {"urls": ["u"]}}',
+    '{"n": 1}',
+    '{"quote": "so"}',
+    "container_citation",
+    "file_path",
+    '{"extra": 1}',
+    "cfile-2",
+    "data:image/png",
+    "audio",
+    '{"file_search": {"a": 1}}',
+    '{"type": "function"}',
+    "vs_7",
+    '{"null": null}',
+    '{"long": "vvv',
+    '{"kkk',
+]
+NOT_CREATED = ['"file_citation"', '"url_citation"']
+FIELDS = ["left out 1 times: x of threads", "left out 1 times: server of messages"]
+RUN_FIELDS = [f"left out 1 times: {key} of messages" for key in ("assistant_id", "run_id")]
 
 
-def assert_left_out(stderr: str) -> None:
-    *reports, last = stderr.splitlines()
-    assert last == "copied 1, copied before 0, failed 0"
-    assert all(line.startswith("thread_odd: msg_odd: left out {") for line in reports)
-    assert [word for word, line in zip(LEFT_OUT, reports, strict=True) if word in line] == LEFT_OUT
+def assert_left_out(
+    moved: subprocess.CompletedProcess[str], values: list[str], fields: list[str]
+) -> None:
+    *told, last = moved.stderr.splitlines()
+    assert (moved.returncode, last) == (3, "copied 1, copied before 0, failed 0"), moved.stderr
+    assert told[len(values) :] == fields
+    for number, (word, line) in enumerate(zip(values, told, strict=False)):
+        where = "thread_odd" if number < 2 else "thread_odd: msg_odd"
+        assert line.startswith(f"{where}: left out {{")
+        assert word in line
 
 
 def test_what_move_copied_of_an_odd_server_is_imported(odd: str, tmp_path: Path) -> None:
     output, url = tmp_path / "threads.jsonl", f"sqlite:///{tmp_path}/new.db"
     moved = run_example("move_from_server.py", "--from", odd, "--output", output)
-    assert_left_out(moved.stderr)
-    assert "imported 1" in flask_process(url, "import", output).stderr
-    [message] = json.loads(flask_process(url, "export").stdout)["messages"]
-    text, image = message["content"]
-    citation = CITATION | {"file_citation": {"file_id": "assistant-1"}}
-    assert text["text"] == {"value": "[1] is so.", "annotations": [citation]}
-    assert image["image_file"]["file_id"] == "file-3"
+    assert_left_out(moved, LEFT_OUT, FIELDS)
+    imported = flask_process(url, "import", output)
+    assert "imported 1" in imported.stderr, imported.stderr
+    exported = json.loads(flask_process(url, "export").stdout)
+    assert exported["thread"]["metadata"] == {}
+    known = {"code_interpreter": {"file_ids": ["assistant-8"]}}
+    assert exported["thread"]["tool_resources"] == known
+    [message] = exported["messages"]
+    text, *images = message["content"]
+    file_citation, url_citation = text["text"]["annotations"]
+    assert text["text"]["value"] == "[1] is so."
+    assert file_citation == CITATION | {"file_citation": {"file_id": "assistant-1"}}
+    assert url_citation["url_citation"]["url"] == "https://e.x"
+    assert [image["image_file"]["file_id"] for image in images] == ["assistant-2", "file-3"]
+    assert message["metadata"] == {"kept": "1"}
     assert message["attachments"] == [
         {"file_id": "file-4", "tools": []},
         {"file_id": "file-5", "tools": [{"type": "file_search"}]},
+        {"file_id": "assistant-6", "tools": []},
     ]
 
 
@@ -270,11 +319,64 @@ def test_move_copies_an_odd_thread_into_another_server_once(
 ) -> None:
     output = tmp_path / "moved.txt"
     move = ("move_from_server.py", "--from", odd, "--to", server.base_url, "--output", output)
-    assert_left_out(run_example(*move).stderr)
+    assert_left_out(run_example(*move), LEFT_OUT + NOT_CREATED, FIELDS + RUN_FIELDS)
     first = output.read_text()
     output.unlink()
-    assert_left_out(run_example(*move).stderr)
+    assert_left_out(run_example(*move), LEFT_OUT + NOT_CREATED, FIELDS + RUN_FIELDS)
     assert output.read_text() == first
+
+
+def test_move_takes_the_files_of_the_first_version_as_attachments(tmp_path: Path) -> None:
+    message = ODD_MESSAGE | {"file_ids": ["file-1", "file-2"], "attachments": None}
+    with running(service(ODD_THREAD, message)) as old:
+        run_example("move_from_server.py", "--from", old, "--output", tmp_path / "out")
+    [line] = lines(tmp_path / "out")
+    attachments = [{"file_id": "file-1", "tools": []}, {"file_id": "file-2", "tools": []}]
+    assert line["messages"][0]["attachments"] == attachments
+
+
+def test_move_adds_its_queries_to_every_request_to_the_source(tmp_path: Path) -> None:
+    app, asked = service(ODD_THREAD, ODD_MESSAGE), []
+
+    @app.before_request
+    def note() -> None:
+        asked.append((request.path, request.args["api-version"], request.args["b"]))
+
+    with running(app) as url:
+        queries = ("--query", "api-version=2024-05-01-preview", "--query", "b=c=d")
+        output = ("--output", tmp_path / "out")
+        moved = run_example("move_from_server.py", "--from", url, *queries, *output)
+    assert "copied 1" in moved.stderr
+    messages = "/v1/threads/thread_odd/messages"
+    paths = ["/v1/threads", "/v1/threads/thread_odd", messages, messages, "/v1/threads"]
+    assert asked == [(path, "2024-05-01-preview", "c=d") for path in paths]
+
+
+def test_move_shows_the_key_where_azure_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, keys = service(ODD_THREAD, ODD_MESSAGE), set()
+    monkeypatch.setenv("SOURCE_API_KEY", "secret")
+
+    @app.before_request
+    def note() -> None:
+        keys.add((request.headers.get("api-key"), request.headers["Authorization"]))
+
+    with running(app) as url:
+        move = ("move_from_server.py", "--from", url, "--output", tmp_path / "out")
+        run_example(*move)
+        assert keys == {(None, "Bearer secret")}
+        keys.clear()
+        run_example(*move, "--query", "api-version=1")
+        assert keys == {("secret", "Bearer secret")}
+
+
+@pytest.mark.parametrize("query", ["api-version", "=1"])
+def test_move_refuses_a_query_without_name_or_value(tmp_path: Path, query: str) -> None:
+    arguments = ("--from", "http://127.0.0.1:9/v1", "--output", tmp_path / "out")
+    moved = run_example("move_from_server.py", *arguments, "--query", query)
+    assert moved.returncode == 2
+    assert f"'{query}' is not NAME=VALUE" in moved.stderr
 
 
 def test_conversations_follow_the_mapping(
@@ -395,7 +497,7 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
     assert result.stderr.startswith("line 2: not an exported thread")
 
 
-@pytest.mark.parametrize("name", ["move_from_server.py", "to_conversations.py"])
+@pytest.mark.parametrize("name", ["from_chatgpt.py", "move_from_server.py", "to_conversations.py"])
 def test_example_explains_itself(name: str) -> None:
     result = run_example(name, "--help")
     assert result.returncode == 0

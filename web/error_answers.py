@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from database.transactions import refusal_of
 from rules import refusals
 from rules.errors import ApiError, first_fault
+from web.addresses import is_hosted
 
 
 def init_app(app: Flask) -> None:
@@ -26,7 +27,7 @@ def is_page(path: str) -> bool:
 
 def envelope(error: ApiError) -> bytes:
     """Return the error object of the API, as JSON."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    kind = error.type or ("invalid_request_error" if error.status < 500 else "server_error")
     body = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
     return orjson.dumps({"error": body})
 
@@ -59,6 +60,8 @@ def _answer_database(error: sa.exc.SQLAlchemyError) -> Response:
 def _from_werkzeug(error: HTTPException) -> ApiError:
     status = error.code or 500
     match error:
+        case NotFound() if is_hosted(request.path):
+            return refusals.not_served(request.method, request.path)
         case NotFound():
             return refusals.invalid_url(request.method, request.path)
         case MethodNotAllowed(valid_methods=methods):

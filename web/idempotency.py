@@ -11,6 +11,7 @@ from flask import Response
 import database
 from rules import refusals
 from store import objects, stored_answers
+from web.addresses import without_prefix
 from web.request import current, project
 from web.request_body import read_bytes
 from web.responses import answer, answer_json
@@ -28,7 +29,7 @@ def write_once(change: Callable[..., objects.Object], *arguments: Any) -> Respon
         return answer(database.write(lambda connection: change(connection, *arguments)))
     if not re.fullmatch(r"[\x20-\x7e]{1,255}", key):
         raise refusals.malformed_idempotency_key()
-    target = f"{request.method} {request.path.removeprefix('/v1')}\n".encode()
+    target = f"{request.method} {without_prefix(request.path)}\n".encode()
     fingerprint = hashlib.sha256(target + read_bytes()).hexdigest()
 
     def change_once(connection: database.Connection) -> Response:

@@ -612,6 +612,13 @@ def test_a_fault_says_when_to_retry(
     assert (headers.get("retry-after"), headers.get("retry-after-ms")) == (after, after_ms)
 
 
+def test_a_rule_may_play_any_error_object(mocked: FlaskClient) -> None:
+    error = {"message": "Run run_a is active.", "type": "odd", "param": "run", "code": None}
+    set_rules(mocked, {"status": 400, **error})
+    answer = mocked.post("/threads")
+    assert (answer.status_code, answer.json) == (400, {"error": error})
+
+
 @pytest.mark.parametrize(
     ("rule", "header"),
     [({"should_retry": True}, "true"), ({"should_retry": False}, "false"), ({}, None)],

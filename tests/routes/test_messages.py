@@ -15,7 +15,7 @@ from sentences import Refusal, no_object, refusal_of, unknown, wrong_prefix
 import database
 
 KEYS = ["id", "object", "created_at", "assistant_id", "thread_id", "run_id", "status"]
-KEYS += ["incomplete_details", "completed_at", "incomplete_at", "role", "content", "attachments"]
+KEYS += ["incomplete_details", "incomplete_at", "completed_at", "role", "content", "attachments"]
 KEYS += ["metadata"]
 HELLO = {"role": "user", "content": "Hello"}
 UNKNOWN_THREAD = "thread_" + "0" * 24
@@ -92,7 +92,7 @@ def test_created_message_has_every_field_in_wire_order(create: Callable[..., Any
     }
 
 
-def image(kind: str, **fields: str) -> dict[str, Any]:
+def image(kind: str, **fields: str | None) -> dict[str, Any]:
     return {"type": kind, kind: fields}
 
 
@@ -139,9 +139,21 @@ CODE_ATTACHMENT = ATTACHMENT | {"tools": [{"type": "code_interpreter"}]}
                     [image("image_file", file_id="file-1", detail="low")],
                     [image("image_file", file_id="file-1", detail="low")],
                 ),
+                (
+                    [image("image_url", url=URL, detail=None)],
+                    [image("image_url", url=URL, detail="auto")],
+                ),
+                (
+                    [image("image_file", file_id="assistant-1", detail=None)],
+                    [image("image_file", file_id="assistant-1", detail="auto")],
+                ),
             ]
         ),
         ({"attachments": None}, {"attachments": []}),
+        (
+            {"attachments": [{"file_id": "assistant-1", "tools": None}]},
+            {"attachments": [{"file_id": "assistant-1", "tools": []}]},
+        ),
         *(
             ({"attachments": attachments}, {"attachments": attachments})
             for attachments in (

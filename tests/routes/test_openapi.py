@@ -14,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from routes import openapi
+from web.addresses import without_prefix
 
 METADATA = {
     "maxProperties": 16,
@@ -69,7 +70,7 @@ NOT_DESCRIBED = {"/", "/admin", "/docs", "/docs/{name}", "/openapi.json", "/metr
 
 def test_its_operations_are_those_of_the_server(app: Flask, document: dict[str, Any]) -> None:
     served = {
-        (method.lower(), re.sub("<(?:path:)?([a-z_]+)>", r"{\1}", rule.rule).removeprefix("/v1"))
+        (method.lower(), without_prefix(re.sub("<(?:path:)?([a-z_]+)>", r"{\1}", rule.rule)))
         for rule in app.url_map.iter_rules()
         if not rule.endpoint.startswith(("static", "admin."))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}

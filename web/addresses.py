@@ -1,0 +1,34 @@
+"""The addresses of the API: each answers below several prefixes."""
+
+import re
+
+PREFIXES = {"api": "", "v1": "/v1", "openai": "/openai", "openai_v1": "/openai/v1"}
+"""The prefixes by the names of their blueprints. Those of Azure's clients begin with /openai."""
+
+_OWN = ("/threads",)
+_PREFIX = re.compile(r"(/openai)?(/v1)?(?=/)")
+_HOSTED = (
+    *("assistants", "audio", "batches", "chat", "completions", "containers", "conversations"),
+    *("deployments", "embeddings", "evals", "files", "fine_tuning", "images", "models"),
+    *("moderations", "organization", "realtime", "responses", "uploads", "vector_stores", "videos"),
+    *("threads/runs", "threads/[^/]+/runs"),
+)
+_NOT_SERVED = re.compile(f"/({'|'.join(_HOSTED)})(/.*)?", re.DOTALL)
+
+
+def without_prefix(path: str) -> str:
+    """Return a path without the prefix of the API."""
+    return _PREFIX.sub("", path, count=1)
+
+
+def is_hosted(path: str) -> bool:
+    """Return whether the hosted API has an address like this path."""
+    return bool(_NOT_SERVED.fullmatch(without_prefix(path)))
+
+
+def one_form(path: str) -> str:
+    """Return a path of the API with single slashes and without the last one; others as they are."""
+    if "//" not in path and not path.endswith("/"):
+        return path
+    single = re.sub("/{2,}", "/", path).rstrip("/")
+    return single if without_prefix(single).startswith(_OWN) else path
