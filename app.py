@@ -80,5 +80,5 @@ def _let_pages_call(app: flask.Flask) -> None:
     origins = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
     about_retries = ["x-should-retry", "Retry-After", "retry-after-ms"]
     headers = ["x-request-id", "openai-processing-ms", "Idempotent-Replayed", *about_retries]
-    paths = r"/(openai/)?(v1/)?threads.*"
+    paths = r"/(openai/)?(v1/)?(assistants|threads).*"
     CORS(app, resources=paths, origins=origins, expose_headers=headers, max_age=600)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
 """The project of threads during their copy or deletion: no key opens it, no list shows it."""
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """The newest revision in migrations/; each start compares it with the database."""
 
 
@@ -89,8 +89,36 @@ class ThreadMetadata(Base):
     __table_args__ = (_KEYED,)
 
 
+class Assistant(Base):
+    """The settings of runs; store/assistants.py names the columns of JSON text."""
+
+    __tablename__ = "assistants"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[str]
+    id: Mapped[str]
+    created_at: Mapped[int]
+    name: Mapped[str | None]
+    description: Mapped[str | None]
+    model: Mapped[str]
+    instructions: Mapped[str | None]
+    tools: Mapped[str]
+    top_p: Mapped[str]
+    temperature: Mapped[str]
+    reasoning_effort: Mapped[str | None]
+    tool_resources: Mapped[str]
+    metadata_: Mapped[str] = mapped_column("metadata")
+    response_format: Mapped[str]
+
+    __table_args__ = (
+        sa.UniqueConstraint("project", "id"),
+        sa.Index("assistants_by_time", "project", "created_at", "seq"),
+        _SEQUENCED,
+    )
+
+
 class Tombstone(Base):
-    """The place of a deleted thread or message in its list; `thread_seq` is 0 for a thread."""
+    """The place of a deleted object in its list; `thread_seq` is 0 unless it is a message."""
 
     __tablename__ = "tombstones"
 

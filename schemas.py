@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, missing
 
 from rules import errors, fields
 
@@ -12,9 +12,19 @@ MAX_MESSAGE_CHARACTERS = 2_048_000
 MAX_PARTS = 100
 MAX_FIRST_MESSAGES = 1_000
 MAX_STORE_FILES = 10_000
+MAX_MODEL_CHARACTERS = 256
+MAX_TOOLS = 128
 MAX_SECONDS = 253_402_300_799
 """The last second of the year 9999. A greater number is a time in milliseconds, by mistake."""
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
+
+
+class _Given(fields.StrictSchema):
+    """An object of a body: clients that write every key give null for what is absent."""
+
+    def on_bind_field(self, field_name: str, field_obj: Any) -> None:
+        if not field_obj.required and not field_obj.allow_none:
+            field_obj.null_as, field_obj.allow_none = missing, True
 
 
 # Parts of a message
@@ -25,7 +35,7 @@ class TextPart(fields.StrictSchema):
     text = fields.Text(maximum=MAX_TEXT_CHARACTERS, required=True)
 
 
-class ImageFile(fields.StrictSchema):
+class ImageFile(_Given):
     file_id = fields.FileId(required=True)
     detail = fields.Choice("auto", "low", "high", load_default="auto")
 
@@ -35,7 +45,7 @@ class ImageFilePart(fields.StrictSchema):
     image_file = fields.Object(ImageFile, required=True)
 
 
-class ImageUrl(fields.StrictSchema):
+class ImageUrl(_Given):
     url = fields.Url(required=True)
     detail = fields.Choice("auto", "low", "high", load_default="auto")
 
@@ -79,7 +89,7 @@ class Tool(fields.StrictSchema):
 
 class Attachment(fields.StrictSchema):
     file_id = fields.FileId(required=True)
-    tools = fields.Array(fields.Object(Tool), maximum=10, required=True)
+    tools = fields.Array(fields.Object(Tool), maximum=10, required=True, null_as=[])
 
 
 # Tool resources
@@ -99,17 +109,17 @@ class StaticChunking(fields.StrictSchema):
     static = fields.Object(StaticSizes, required=True)
 
 
-class VectorStore(fields.StrictSchema):
+class VectorStore(_Given):
     file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=MAX_STORE_FILES)
     chunking_strategy = fields.Variant({"auto": AutoChunking(), "static": StaticChunking()})
     metadata = fields.Metadata()
 
 
-class CodeInterpreter(fields.StrictSchema):
+class CodeInterpreter(_Given):
     file_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=20)
 
 
-class FileSearch(fields.StrictSchema):
+class FileSearch(_Given):
     vector_store_ids = fields.Array(fields.Text(maximum=fields.MAX_ID_CHARACTERS), maximum=1)
 
 
@@ -117,7 +127,7 @@ class CreateFileSearch(FileSearch):
     vector_stores = fields.Array(fields.Object(VectorStore), maximum=1)
 
 
-class ToolResources(fields.StrictSchema):
+class ToolResources(_Given):
     code_interpreter = fields.Object(CodeInterpreter)
     file_search = fields.Object(FileSearch)
 
@@ -140,7 +150,7 @@ class ModifyMessage(fields.StrictSchema):
     metadata = fields.Metadata()
 
 
-class CreateThread(fields.StrictSchema):
+class CreateThread(_Given):
     messages = fields.Array(fields.Object(CreateMessage), maximum=MAX_FIRST_MESSAGES)
     tool_resources = fields.Object(CreateToolResources, allow_none=True)
     metadata = fields.Metadata()
@@ -161,6 +171,11 @@ class CopyThread(fields.StrictSchema):
 class _Page(fields.StrictSchema):
     limit = fields.QueryInteger(1, 100, load_default=20)
     order = fields.Choice("asc", "desc", load_default="desc")
+
+
+class ListAssistants(_Page):
+    after = fields.ObjectId("asst")
+    before = fields.ObjectId("asst")
 
 
 class ListMessages(_Page):
@@ -209,11 +224,28 @@ class FilePath(fields.StrictSchema):
     file_path = fields.Object(FileReference, required=True)
 
 
+class Link(fields.StrictSchema):
+    url = fields.Text(maximum=fields.MAX_URL_CHARACTERS, required=True)
+    title = fields.Text(0)
+
+
+class UrlCitation(fields.StrictSchema):
+    """Azure's reference to a page; it comes with an import."""
+
+    type = fields.Choice("url_citation", required=True)
+    text = fields.Text(0, required=True)
+    start_index = fields.Integer(0, required=True)
+    end_index = fields.Integer(0, required=True)
+    url_citation = fields.Object(Link, required=True)
+
+
+_ANNOTATIONS: dict[str, Schema] = {"file_citation": FileCitation(), "file_path": FilePath()}
+_ANNOTATIONS["url_citation"] = UrlCitation()
+
+
 class TextValue(fields.StrictSchema):
     value = fields.Text(0, required=True)
-    annotations = fields.Array(
-        fields.Variant({"file_citation": FileCitation(), "file_path": FilePath()}), required=True
-    )
+    annotations = fields.Array(fields.Variant(_ANNOTATIONS), required=True)
 
 
 class TextPartObject(fields.StrictSchema):
@@ -242,8 +274,8 @@ class MessageObject(fields.StrictSchema):
     run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
     status = fields.Choice("in_progress", "incomplete", "completed", required=True)
     incomplete_details = fields.Object(IncompleteDetails, required=True, allow_none=True)
-    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
     incomplete_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
     role = fields.Choice("user", "assistant", required=True)
     content = fields.Array(fields.Variant(_STORED_PARTS), required=True)
     attachments = fields.Array(
@@ -288,6 +320,125 @@ class ErrorResponse(fields.StrictSchema):
     error = fields.Object(Error, required=True)
 
 
+# Assistants: what a load adds to a tool is what the hosted API filled in
+
+
+class FunctionDefinition(_Given):
+    name = fields.Name(required=True)
+    description = fields.Text(0)
+    parameters = fields.AnyObject(load_default=lambda: {"type": "object", "properties": {}})
+    strict = fields.Boolean(load_default=False)
+
+
+class FunctionTool(fields.StrictSchema):
+    type = fields.Choice("function", required=True)
+    function = fields.Object(FunctionDefinition, required=True)
+
+
+class RankingOptions(_Given):
+    ranker = fields.Choice("auto", "default_2024_08_21", load_default="default_2024_08_21")
+    score_threshold = fields.Number(0, 1, required=True)
+    hybrid_search = fields.AnyObject(allow_none=True, load_default=None)
+
+
+class FileSearchOptions(_Given):
+    max_num_results = fields.Integer(1, 50)
+    ranking_options = fields.Object(
+        RankingOptions, load_default=lambda: RankingOptions().load({"score_threshold": 0})
+    )
+
+
+class FileSearchTool(_Given):
+    type = fields.Choice("file_search", required=True)
+    file_search = fields.Object(
+        FileSearchOptions, load_default=lambda: FileSearchOptions().load({})
+    )
+
+
+class CodeInterpreterTool(fields.StrictSchema):
+    type = fields.Choice("code_interpreter", required=True)
+
+
+class TextFormat(fields.StrictSchema):
+    type = fields.Choice("text", required=True)
+
+
+class JsonObjectFormat(fields.StrictSchema):
+    type = fields.Choice("json_object", required=True)
+
+
+class FormatSchema(_Given):
+    name = fields.Name(required=True)
+    description = fields.Text(0)
+    schema = fields.AnyObject()
+    strict = fields.Boolean()
+
+
+class JsonSchemaFormat(fields.StrictSchema):
+    type = fields.Choice("json_schema", required=True)
+    json_schema = fields.Object(FormatSchema, required=True)
+
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+TOOLS: dict[str, Schema] = {
+    "code_interpreter": CodeInterpreterTool(),
+    "function": FunctionTool(),
+    "file_search": FileSearchTool(),
+}
+FORMATS: dict[str, Schema] = {
+    "text": TextFormat(),
+    "json_object": JsonObjectFormat(),
+    "json_schema": JsonSchemaFormat(),
+}
+
+
+class ModifyAssistant(fields.StrictSchema):
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
+    name = fields.Text(0, 256, allow_none=True)
+    description = fields.Text(0, 512, allow_none=True)
+    instructions = fields.Text(0, MAX_TEXT_CHARACTERS, allow_none=True)
+    tools = fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS)
+    tool_resources = fields.Object(ToolResources, allow_none=True)
+    metadata = fields.Metadata()
+    top_p = fields.Number(0, 1, allow_none=True)
+    temperature = fields.Number(0, 2, allow_none=True)
+    reasoning_effort = fields.Choice(*EFFORTS, allow_none=True)
+    response_format = fields.WordOrVariant(["auto"], FORMATS, allow_none=True)
+
+
+class CreateAssistant(ModifyAssistant):
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
+    tool_resources = fields.Object(CreateToolResources, allow_none=True)
+
+
+class AssistantObject(fields.StrictSchema):
+    id = fields.ObjectId("asst", required=True)
+    object = fields.Choice("assistant", required=True)
+    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    name = fields.Text(0, 256, required=True, allow_none=True)
+    description = fields.Text(0, 512, required=True, allow_none=True)
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
+    instructions = fields.Text(0, MAX_TEXT_CHARACTERS, required=True, allow_none=True)
+    tools = fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS, required=True)
+    top_p = fields.Number(0, 1, required=True, allow_none=True)
+    temperature = fields.Number(0, 2, required=True, allow_none=True)
+    reasoning_effort = fields.Choice(*EFFORTS, required=True, allow_none=True)
+    tool_resources = fields.Object(ToolResources, required=True, allow_none=True)
+    metadata = fields.Metadata(required=True)
+    response_format = fields.WordOrVariant(["auto"], FORMATS, required=True, allow_none=True)
+
+
+class AssistantList(ThreadList):
+    data = fields.Array(fields.Object(AssistantObject), required=True)
+    first_id = fields.ObjectId("asst", required=True, allow_none=True)
+    last_id = fields.ObjectId("asst", required=True, allow_none=True)
+
+
+class AssistantDeleted(ThreadDeleted):
+    id = fields.ObjectId("asst", required=True)
+    object = fields.Choice("assistant.deleted", required=True)
+
+
 # One line of an import
 
 
@@ -305,6 +456,16 @@ class ImportedThread(_Tolerant, ThreadObject):
 
 class ImportedMessage(_Tolerant, MessageObject):
     status = fields.Choice("in_progress", "incomplete", "completed", load_default="completed")
+
+
+class ImportedAssistant(_Tolerant, AssistantObject):
+    pass
+
+
+class AssistantLine(fields.StrictSchema):
+    """One line of the exchange format: an assistant."""
+
+    assistant = fields.Object(ImportedAssistant, required=True)
 
 
 class ImportedLine(fields.StrictSchema):

@@ -11,7 +11,7 @@ from flask import Flask
 
 import app as application
 import config
-from cli import backup, data, doctor, keys
+from cli import assistants, backup, data, doctor, keys
 from cli.options import prepare_database
 from database import files
 from models import db
@@ -28,7 +28,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> Flask:
         sys.exit(f"Wrong settings: {error}")
     files.make_folder(app.config["SQLALCHEMY_DATABASE_URI"])
     flask_migrate.Migrate(app, db, directory=str(config.ROOT / "migrations"))
-    commands = (data.export, data.import_, data.prune, keys.keys, backup.backup, doctor.doctor)
-    for command in commands:
+    on_data = (data.export, data.import_, data.prune, assistants.assistants)
+    for command in (*on_data, keys.keys, backup.backup, doctor.doctor):
         app.cli.add_command(command)
     return app

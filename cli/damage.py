@@ -17,11 +17,11 @@ import config
 import database
 from database import Connection, sqlite
 from exchange.imports import COMMAND_SECONDS
-from models import Message, Thread, ThreadMetadata
+from models import Assistant, Message, Thread, ThreadMetadata
 
 Step = Callable[[int], None]
 _AT_ONCE, _SHOWN = 200, 20
-_EMPTY = {"object": "{}", "array": "[]"}
+_EMPTY = {"object": "{}", "array": "[]", "real": "1.0", "": '"auto"'}
 _INDEXES = ("thread_metadata", "message_text")
 _TOTALS = "SELECT block FROM message_text_data WHERE id = 1"
 _ADDS = re.compile(r"CREATE TRIGGER \w+ AFTER INSERT ON (\w+)(.*)", re.DOTALL)
@@ -32,8 +32,14 @@ _JSON: list[tuple[Any, str, str]] = [
     (Message.content, "array", "object"),
     (Message.attachments, "array", "object"),
     (Message.metadata_, "object", "text"),
+    (Assistant.tools, "array", "object"),
+    (Assistant.top_p, "real", ""),
+    (Assistant.temperature, "real", ""),
+    (Assistant.tool_resources, "object", ""),
+    (Assistant.metadata_, "object", "text"),
+    (Assistant.response_format, "", ""),
 ]
-"""The columns that hold JSON, its type, and the type of what is in it where that is one."""
+"""The columns that hold JSON, its type if there is one, and that of what is in it."""
 
 
 class Broken(NamedTuple):
@@ -109,7 +115,7 @@ def broken_json(connection: Connection) -> Iterator[Broken]:
 
 def _is_broken(column: Any, kind: str, part: str) -> sa.ColumnElement[bool]:
     each = sa.func.json_each(column).table_valued("type")
-    is_right: sa.ColumnElement[bool] = sa.func.json_type(column) == kind
+    is_right: sa.ColumnElement[bool] = sa.func.json_type(column) == kind if kind else sa.true()
     if part:
         is_right &= ~sa.exists().select_from(each).where(each.c.type != part)
     is_given: sa.ColumnElement[bool] = column.is_not(None)

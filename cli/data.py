@@ -1,6 +1,8 @@
 """`flask export`, `flask import` and `flask prune`: threads out, in, and away."""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +20,31 @@ from rules.ids_and_clock import unix_now
 from store import deletions, lists
 
 _PRUNED_AT_ONCE = 500
+_TOLD_OF_A_KIND = 5
+_OF_ONE_LINE = re.compile(r"\b(?:thread|msg|asst|conv)_[\w-]+|\d+")
+to_file = click.option(
+    "--output", "path", type=click.Path(dir_okay=False), default="-", help="Default: stdout."
+)
 
 
 @click.command()
 @click.option("--as", "form", type=click.Choice(sorted(exports.RENDERS)), default="jsonl")
-@click.option("--output", type=click.Path(dir_okay=False), default="-", help="Default: stdout.")
+@to_file
 @click.option("--created-after", type=moment, metavar="SECONDS|YYYY-MM-DD")
 @click.option("--created-before", type=moment, metavar="SECONDS|YYYY-MM-DD")
 @click.option("--q", help="All these words in one message.")
 @metadata
 @project
-def export(form: str, output: str, project: str, **filters: Any) -> None:
-    """Write threads with their messages, oldest first."""
+def export(form: str, path: str, project: str, **filters: Any) -> None:
+    """Write threads with their messages, oldest first; as JSON Lines all assistants before them.
+
+    With a filter, threads only.
+    """
     query = {name: value for name, value in filters.items() if value not in (None, {})}
-    with prepared_database(), _output(output) as file:
+    with prepared_database(), output(path) as file:
         total = 0 if query else count_threads(Thread.project == project)
+        if form == "jsonl" and not query:
+            file.writelines(exports.export_assistants(project))
         with progress("Exported", "threads", total) as step:
             for pieces in exports.export(project, query, exports.RENDERS[form]):
                 file.writelines(pieces)
@@ -40,7 +52,7 @@ def export(form: str, output: str, project: str, **filters: Any) -> None:
 
 
 @contextmanager
-def _output(path: str) -> Iterator[IO[bytes]]:
+def output(path: str) -> Iterator[IO[bytes]]:
     """Yield a file that takes its name only when all of it is written; `-` is stdout."""
     target = Path(path)
     if path == "-" or (target.exists() and not target.is_file()):
@@ -62,22 +74,52 @@ def _output(path: str) -> Iterator[IO[bytes]]:
     type=click.Choice(["fail", "skip", "replace"]),
     default="fail",
     show_default=True,
-    help="What becomes of a thread that exists already.",
+    help="What becomes of a thread or an assistant that exists already.",
 )
 @project
 def import_(files: tuple[IO[bytes], ...], on_conflict: str, project: str) -> None:
-    """Read threads from JSON Lines, keeping ids and times; a bad line loses nothing else."""
+    """Read JSON Lines, keeping ids and times; a bad line loses nothing else."""
     counts = dict.fromkeys(("imported", "replaced", "skipped", "refused"), 0)
     for file in files:
         size = os.fstat(file.fileno()).st_size
-        with prepared_database(), progress(f"Read {file.name}:", "bytes", size) as step:
+        with (
+            _teller(file.name) as tell,
+            prepared_database(),
+            progress(f"Read {file.name}:", "bytes", size) as step,
+        ):
             for outcome in imports.import_lines(project, _counted(file, step), on_conflict):
                 counts[outcome.result] += 1
-                if outcome.reason:
-                    click.echo(f"{file.name}:{outcome.line}: {outcome.reason}", err=True)
+                tell(outcome)
     click.echo(", ".join(f"{result} {count:,}" for result, count in counts.items()), err=True)
     if counts["refused"]:
         raise SystemExit(1)
+
+
+@contextmanager
+def _teller(name: str) -> Iterator[Callable[[imports.Outcome], None]]:
+    """Yield a function that tells why a line of a file is refused; at the end tell what is counted.
+
+    Of reasons that differ in ids and numbers at most, the first five are told.
+    """
+    kinds, examples, notes = Counter[str](), dict[str, str](), Counter[str]()
+
+    def tell(outcome: imports.Outcome) -> None:
+        if outcome.result != "skipped":
+            notes.update(outcome.notes)
+        if not outcome.reason:
+            return
+        kind = _OF_ONE_LINE.sub("", outcome.reason)
+        kinds[kind] += 1
+        examples.setdefault(kind, outcome.reason)
+        if kinds[kind] <= _TOLD_OF_A_KIND:
+            click.echo(f"{name}:{outcome.line}: {outcome.reason}", err=True)
+
+    yield tell
+    for kind, count in kinds.items():
+        if (more := count - _TOLD_OF_A_KIND) > 0:
+            click.echo(f"{name}: … and {more:,} more like it: {examples[kind]}", err=True)
+    for note, count in notes.items():
+        click.echo(f"{name}: {note.format(f'{count:,}')}", err=True)
 
 
 def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from flask import current_app
 import database
 from database import files, startup, transactions
 from exchange.imports import COMMAND_SECONDS, load_seed
-from models import DEFAULT_PROJECT, Thread
+from models import DEFAULT_PROJECT, Assistant, Thread
 from rules.errors import ApiError
 
 _PROJECT = re.compile("[A-Za-z0-9_.-]{1,64}")
@@ -82,8 +82,14 @@ def prepare_database() -> None:
     """
     if not startup.is_current(current_app.config["SQLALCHEMY_DATABASE_URI"]):
         flask_migrate.upgrade()
-    if (seed := current_app.config["SEED"]) and not count_threads():
+    if (seed := current_app.config["SEED"]) and _is_empty():
         database.write(lambda connection: load_seed(connection, seed), COMMAND_SECONDS)
+
+
+def _is_empty() -> bool:
+    has_some = sa.or_(*(sa.exists().where(table.seq > 0) for table in (Thread, Assistant)))
+    with database.read() as connection:
+        return not connection.value(sa.select(has_some))
 
 
 @contextmanager

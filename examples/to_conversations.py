@@ -45,12 +45,13 @@ def main() -> int:
         if not line.strip():
             continue
         try:
-            made = list(calls(json.loads(line), lost))
+            exported = json.loads(line)
+            made = list(calls(exported, lost))
         except (ValueError, KeyError, TypeError) as error:
             counts["lines that are no exported thread"] += 1
             print(f"line {number}: not an exported thread ({error!r})", file=sys.stderr)
             continue
-        counts["threads"] += 1
+        counts["threads"] += "thread" in exported
         for call in made:
             counts["calls"] += 1
             print(json.dumps(call, ensure_ascii=True))
@@ -65,6 +66,9 @@ def main() -> int:
 
 def calls(line: dict[str, Any], lost: Counter[str]) -> Iterator[dict[str, Any]]:
     """Yield the calls that make one conversation of an exported thread."""
+    if "assistant" in line:
+        lost["assistants"] += 1
+        return
     thread = line["thread"]
     lost["ids and times of threads"] += 1
     if thread["tool_resources"]:

@@ -18,12 +18,14 @@ _PIECE_BYTES = 64 << 10
 _MESSAGES_AT_ONCE = 500
 
 Render = Callable[[Object, Iterable[Object]], Iterator[bytes]]
+ListPage = Callable[[database.Connection, str, dict[str, Any]], lists.Page]
 
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
     """Yield each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
-    for thread_id in _ids(project, query):
-        pieces = export_thread(project, thread_id, render)
+    filters = {name: value for name, value in query.items() if name not in ("after", "before")}
+    for thread in _each(lists.list_threads, project, filters):
+        pieces = export_thread(project, thread["id"], render)
         try:
             first = next(pieces)
         except ApiError as refusal:
@@ -47,6 +49,12 @@ def export_thread(project: str, thread_id: str, render: Render) -> Iterator[byte
         spool.seek(0)
         while piece := spool.read(_PIECE_BYTES):
             yield piece
+
+
+def export_assistants(project: str) -> Iterator[bytes]:
+    """Yield a line of the exchange format for each assistant, oldest first."""
+    for assistant in _each(lists.list_assistants, project, {}):
+        yield b'{"assistant":' + orjson.dumps(assistant) + b"}\n"
 
 
 def as_jsonl(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
@@ -74,16 +82,16 @@ def as_markdown(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
 RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
 
 
-def _ids(project: str, query: dict[str, Any]) -> Iterator[str]:
+def _each(list_page: ListPage, project: str, filters: dict[str, Any]) -> Iterator[Object]:
+    """Yield the objects of a list, oldest first, page by page."""
     page = lists.Page([], True)
-    filters = {name: value for name, value in query.items() if name not in ("after", "before")}
     query = filters | {"limit": 100, "order": "asc"}
     while page.has_more:
         with database.snapshot(is_long="q" in query) as connection:
-            page = lists.list_threads(connection, project, query)
-        for thread in page.objects:
-            yield thread["id"]
-            query["after"] = thread["id"]
+            page = list_page(connection, project, query)
+        for each in page.objects:
+            yield each
+            query["after"] = each["id"]
 
 
 def _part_as_markdown(part: dict[str, Any]) -> str:

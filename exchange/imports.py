@@ -1,29 +1,47 @@
 """Imports of the exchange format, with its ids and times, in batches: others can write."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 
 import database
 from database import Connection
+from exchange.older_forms import Notes, put_in_order, renew, renew_assistant
 from models import DEFAULT_PROJECT, Thread
 from rules import refusals
 from rules.errors import ApiError, first_fault
 from rules.strict_json import parse_object
-from schemas import ImportedLine
-from store import messages, stored_answers, threads
+from schemas import AssistantLine, ImportedLine
+from store import assistants, messages, stored_answers, threads
 from store.copies import COPIED
 from store.objects import Object, to_json
 
 COMMAND_SECONDS = 60
 """The longest wait of an import or a command for its turn to write."""
 _MESSAGES_AT_ONCE = 500
-_Batch = list[tuple[int, Object]]
-_LINE = ImportedLine()
+_KEPT = {"fail": "refused", "skip": "skipped"}
+_LINE, _ASSISTANT_LINE = ImportedLine(), AssistantLine()
 _DELETE = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
+
+
+class Line(NamedTuple):
+    """A line: its number, what it holds as loaded, and what was changed in that."""
+
+    number: int
+    loaded: Object
+    notes: Notes
+
+
+class BadLine(NamedTuple):
+    """A line that is refused, and why."""
+
+    number: int
+    refusal: ApiError
 
 
 class Outcome(NamedTuple):
@@ -32,24 +50,23 @@ class Outcome(NamedTuple):
     line: int
     result: str
     reason: str = ""
+    notes: Notes = Counter()
+    kind: str = "thread"  # or `assistant`; that of a refused line is not known
 
 
 def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iterator[Outcome]:
-    """Store the thread of each line; yield its outcome after the commit.
+    """Store the thread or assistant of each line; yield its outcome after the commit.
 
-    `on_conflict` says what happens to a thread that exists: `fail`, `skip` or `replace`.
+    `on_conflict` says what happens to one that exists: `fail`, `skip` or `replace`.
     """
-    batch: _Batch = []
+    batch: list[Line] = []
     waiting = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for line in read_lines(lines):
+        if isinstance(line, BadLine):
+            yield Outcome(line.number, "refused", line.refusal.message)
             continue
-        try:
-            batch.append((number, read_line(line)))
-        except ApiError as refusal:
-            yield Outcome(number, "refused", refusal.message)
-            continue
-        waiting += 1 + len(batch[-1][1]["messages"])
+        batch.append(line)
+        waiting += 1 + len(line.loaded.get("messages", ()))
         if waiting >= _MESSAGES_AT_ONCE:
             yield from _store_batch(project, batch, on_conflict)
             batch, waiting = [], 0
@@ -62,48 +79,94 @@ def load_seed(connection: Connection, path: str) -> None:
         return
     try:
         with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if line.strip():
-                        insert_line(connection, DEFAULT_PROJECT, read_line(line), "skip")
-                except ApiError as refusal:
-                    raise refusals.bad_seed(f"{path}:{number}", refusal.message) from refusal
+            for line in read_lines(lines):
+                if isinstance(line, BadLine):
+                    place = f"{path}:{line.number}"
+                    raise refusals.bad_seed(place, line.refusal.message) from line.refusal
+                insert_line(connection, DEFAULT_PROJECT, line.loaded, "skip")
     except OSError as error:
         raise refusals.bad_seed(path, f"{error.strerror}.") from error
 
 
 def faults_in(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     """Yield the number of each bad line, and the reason."""
-    for number, line in enumerate(lines, 1):
-        try:
-            if line.strip():
-                read_line(line)
-        except ApiError as refusal:
-            yield number, refusal.message
+    for line in read_lines(lines):
+        if isinstance(line, BadLine):
+            yield line.number, line.refusal.message
 
 
-def read_line(line: bytes) -> dict[str, Any]:
-    """Return one line as schemas.ImportedLine loads it. Raises ApiError 400."""
+def read_lines(lines: Iterable[bytes]) -> Iterator[Line | BadLine]:
+    """Yield each line that is not blank; of a file that is one JSON document, one bad line."""
+    filled = ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
+    head = list(islice(filled, 2))
+    if _is_document([line for _, line in head]):
+        yield BadLine(head[0][0], refusals.one_document())
+        return
+    for number, line in chain(head, filled):
+        yield _read(number, line)
+
+
+def _is_document(head: list[bytes]) -> bool:
+    """Tell by two lines whether a document is laid out over several, or an array is on one."""
+    match head:
+        case [only]:
+            return only.startswith(b"[")
+        case [first, second]:
+            is_open = first.startswith(b"[") and not first.endswith(b"]")
+            is_open = is_open or first.endswith((b"{", b"[", b","))
+            return is_open and not _is_object(second)
+    return False
+
+
+def _is_object(line: bytes) -> bool:
     try:
-        loaded: dict[str, Any] = _LINE.load(parse_object(line))
-    except ValidationError as error:
-        raise first_fault(error) from error
+        parse_object(line)
+    except ApiError:
+        return False
+    return True
+
+
+def _read(number: int, line: bytes) -> Line | BadLine:
+    try:
+        return Line(number, *read_line(line))
+    except ApiError as refusal:
+        return BadLine(number, refusal)
+
+
+def read_line(line: bytes) -> tuple[Object, Notes]:
+    """Return a line as its schema loads it, and its notes. Raises ApiError 400."""
+    notes, parsed = Notes(), parse_object(line)
+    if "assistant" in parsed:
+        renew_assistant(parsed, notes)
+        return _load(_ASSISTANT_LINE, parsed), +notes
+    renew(parsed, notes)
+    loaded = _load(_LINE, parsed)
     ids = [message["id"] for message in loaded["messages"]]
     if len(set(ids)) < len(ids):
         raise refusals.message_id_twice()
     for number, message in enumerate(loaded["messages"]):
         if message["thread_id"] != loaded["thread"]["id"]:
             raise refusals.message_of_another_thread(f"messages[{number}].thread_id")
-    return loaded
+    put_in_order(loaded["messages"], notes)
+    return loaded, +notes
+
+
+def _load(schema: Schema, parsed: Object) -> Object:
+    try:
+        return schema.load(parsed)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise first_fault(error) from error
 
 
 def insert_line(connection: Connection, project: str, line: Object, on_conflict: str) -> str:
-    """Store a loaded ImportedLine; return the `result` of its Outcome."""
+    """Store a loaded line; return the `result` of its Outcome."""
+    if "assistant" in line:
+        return _insert_assistant(connection, project, line["assistant"], on_conflict)
     thread = line["thread"]
     key = {"of_project": project, "thread_id": thread["id"]}
     seq = connection.value(messages.FIND_THREAD_SEQ, key)
     if seq is not None and on_conflict != "replace":
-        return "skipped" if on_conflict == "skip" else "refused"
+        return _KEPT[on_conflict]
     if seq is not None:
         connection.change(_DELETE, {"of_seq": seq})
         stored_answers.forget(connection, stored_answers.FORGET_THREAD, key)
@@ -113,6 +176,18 @@ def insert_line(connection: Connection, project: str, line: Object, on_conflict:
     if rows := [_message_values(message) | {"thread_seq": new_seq} for message in line["messages"]]:
         connection.change_many(messages.INSERT, rows)
     return "imported" if seq is None else "replaced"
+
+
+def _insert_assistant(
+    connection: Connection, project: str, assistant: Object, on_conflict: str
+) -> str:
+    exists = assistants.exists(connection, project, assistant["id"])
+    if exists and on_conflict != "replace":
+        return _KEPT[on_conflict]
+    if exists:
+        assistants.delete_assistant(connection, project, assistant["id"])
+    assistants.insert(connection, project, assistant)
+    return "replaced" if exists else "imported"
 
 
 def _message_values(message: dict[str, Any]) -> dict[str, Any]:
@@ -131,13 +206,15 @@ def _values(loaded: dict[str, Any], columns: Iterable[Any]) -> dict[str, Any]:
     return present | json
 
 
-def _store_batch(project: str, batch: _Batch, on_conflict: str) -> list[Outcome]:
+def _store_batch(project: str, batch: list[Line], on_conflict: str) -> list[Outcome]:
     def change(connection: Connection) -> list[Outcome]:
         outcomes = []
-        for number, line in batch:
-            result = insert_line(connection, project, line, on_conflict)
-            exists = f"Thread {line['thread']['id']} exists already."
-            outcomes.append(Outcome(number, result, exists if result == "refused" else ""))
+        for number, loaded, notes in batch:
+            result = insert_line(connection, project, loaded, on_conflict)
+            kind = "assistant" if "assistant" in loaded else "thread"
+            exists = f"{kind.title()} {loaded[kind]['id']} exists already."
+            reason, changed = (exists, Notes()) if result == "refused" else ("", notes)
+            outcomes.append(Outcome(number, result, reason, changed, kind))
         return outcomes
 
     return database.write(change, COMMAND_SECONDS)

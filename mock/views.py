@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,7 +16,7 @@ from database.memory import is_memory
 from exchange import imports
 from mock import schemas
 from mock.request_log import shown
-from models import Message, StoredAnswer, Thread, Tombstone
+from models import Assistant, Message, StoredAnswer, Thread, Tombstone
 from rules import refusals
 from rules.ids_and_clock import sources
 from schemas import MAX_SECONDS
@@ -53,12 +54,13 @@ def reset() -> Response:
 @bp.post("/seed")
 @operation("seedMock", "Load JSON Lines (the body)")
 def seed() -> Response:
-    """Load all threads, or none if a line is bad."""
+    """Load all threads and assistants, or none if a line is bad."""
     lines = read_bytes().splitlines()
     if faults := list(imports.faults_in(lines)):
         raise refusals.bad_seed_lines(faults, sum(1 for line in lines if line.strip()))
-    outcomes = imports.import_lines(project(), lines, "replace")
-    return answer({"object": "mock.seed", "threads": sum(1 for _ in outcomes)})
+    counts = Counter(each.kind for each in imports.import_lines(project(), lines, "replace"))
+    loaded = {"threads": counts["thread"], "assistants": counts["assistant"]}
+    return answer({"object": "mock.seed", **loaded})
 
 
 @bp.post("/snapshot")
@@ -145,7 +147,7 @@ def _mock() -> "mock.Mock":
 
 def _load_seed(connection: database.Connection) -> None:
     """Replace a snapshot's rows by the seed. Other requests may write to the database meanwhile."""
-    for table in (Message, Thread, Tombstone, StoredAnswer):
+    for table in (Assistant, Message, Thread, Tombstone, StoredAnswer):
         connection.change(sa.delete(table))
     imports.load_seed(connection, current_app.config["SEED"])
     connection.raw.commit()

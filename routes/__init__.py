@@ -2,14 +2,16 @@
 
 from flask import Flask
 
-from routes import messages, service, threads
+from routes import assistants, messages, service, threads
 from web.addresses import PREFIXES
+
+_BELOW = {assistants: "/assistants", threads: "/threads", messages: "/threads"}
 
 
 def init_app(app: Flask) -> None:
     """Register the blueprints of the API and of the service."""
     for name, prefix in PREFIXES.items():
-        for module in (threads, messages):
+        for module, path in _BELOW.items():
             kind = module.bp.name
-            app.register_blueprint(module.bp, url_prefix=f"{prefix}/threads", name=f"{name}_{kind}")
+            app.register_blueprint(module.bp, url_prefix=prefix + path, name=f"{name}_{kind}")
     app.register_blueprint(service.bp)

@@ -63,12 +63,19 @@ def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
         "responses": {"200": done, "default": failed},
     }
     if operation.body:
-        needed = any(field.required for field in operation.body().fields.values())
-        described["requestBody"] = {"required": needed, "content": _json(operation.body)}
+        described["requestBody"] = _describe_body(operation.body)
     return described
 
 
-def _json(schema: type[Schema] | None) -> dict[str, Any]:
+def _describe_body(body: type[Schema]) -> dict[str, Any]:
+    """Describe a body; where nothing is required, an empty array stands for an empty object."""
+    if any(field.required for field in body().fields.values()):
+        return {"required": True, "content": _json(body)}
+    nothing = {"type": "array", "maxItems": 0}
+    return {"required": False, "content": _json({"anyOf": [body, nothing]})}
+
+
+def _json(schema: type[Schema] | dict[str, Any] | None) -> dict[str, Any]:
     return {"application/json": {"schema": schema or {"type": "object"}}}
 
 
@@ -98,7 +105,10 @@ def _describe(self: Any, field: Any, **_: Any) -> dict[str, Any]:
         case schemas.Content():
             return {"oneOf": [field.json_schema(), self.field2property(field.parts)]}
         case fields.Variant():
-            return {"oneOf": [self.resolve_nested_schema(each) for each in field.variants.values()]}
+            words = [field.word.json_schema()] if isinstance(field, fields.WordOrVariant) else []
+            null = [{"type": "null"}] if field.allow_none else []
+            objects = [self.resolve_nested_schema(each) for each in field.variants.values()]
+            return {"oneOf": [*words, *objects, *null]}
         case fields.Array():
             return field.length_bounds()
         case fields.Object():

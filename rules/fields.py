@@ -16,6 +16,11 @@ MAX_METADATA_VALUE_CHARACTERS = 512
 MAX_ID_CHARACTERS = 64
 MAX_FILE_ID_CHARACTERS = 256
 MAX_URL_CHARACTERS = 8_192
+MAX_NAME_CHARACTERS = 64
+MAX_LEVELS = 100
+"""The deepest nesting of an object of any content."""
+NAME = "^[a-zA-Z0-9_-]+$"
+FILE_PREFIXES = ("file", "assistant-")
 PATH_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 STORABLE = "^[^\\u0000]*$"
 HTTP_URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^\\u0000-\\u0020\\u007f]+$"
@@ -72,14 +77,16 @@ def wrong_prefix(value: str, prefix: str) -> Fault:
     return Fault("invalid_value", sentence)
 
 
-def out_of_range(value: int, minimum: Bound, maximum: Bound) -> Fault | None:
-    """Return the fault of an integer outside its bounds, or None."""
+def out_of_range(
+    value: float, minimum: Bound, maximum: Bound, kind: str = "integer"
+) -> Fault | None:
+    """Return the fault of a number outside its bounds, or None; its kind may be `decimal`."""
     if minimum is not None and value < minimum:
-        problem, expected = "integer below minimum value", f"a value >= {minimum}"
-        return _out_of_bounds("integer_below_min_value", problem, expected, value)
+        problem, expected = f"{kind} below minimum value", f"a value >= {minimum}"
+        return _out_of_bounds(f"{kind}_below_min_value", problem, expected, value)
     if maximum is not None and value > maximum:
-        problem, expected = "integer above maximum value", f"a value <= {maximum}"
-        return _out_of_bounds("integer_above_max_value", problem, expected, value)
+        problem, expected = f"{kind} above maximum value", f"a value <= {maximum}"
+        return _out_of_bounds(f"{kind}_above_max_value", problem, expected, value)
     return None
 
 
@@ -108,6 +115,15 @@ class Field(fields.Field[Any]):
     json_type: ClassVar[type] = dict
     expected: ClassVar[str | None] = None
     default_error_messages = {"required": _MISSING}
+
+    def __init__(self, *args: Any, null_as: Any = None, **kwargs: Any) -> None:
+        """Take what a field of marshmallow takes, and what null loads as: `missing` is absent."""
+        super().__init__(*args, **kwargs)
+        self.null_as = null_as
+        self.allow_none = self.allow_none or null_as is not None
+
+    def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().deserialize(self.null_as if value is None else value, *args, **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if type(value) is not self.json_type:
@@ -171,19 +187,37 @@ class Url(Text):
         return {"type": "string", "maxLength": self.maximum, "pattern": HTTP_URL}
 
 
+class Name(Text):
+    """The name of a function or a format, as a model may write it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(maximum=MAX_NAME_CHARACTERS, **kwargs)
+
+    def read(self, value: Any) -> Any:
+        if not PATH_ID.fullmatch(super().read(value)):
+            expected = f"Expected a string that matches the pattern '{NAME}'."
+            sentence = f"Invalid '{PARAM}': string does not match pattern. {expected}"
+            raise ValidationError(Fault("invalid_value", sentence))
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": self.maximum, "pattern": NAME}
+
+
 class FileId(Text):
-    """The id of a file: any string that begins with `file`. There is no file service."""
+    """The id of a file: it begins with `file`, Azure's with `assistant-`. None is looked up."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(maximum=MAX_FILE_ID_CHARACTERS, **kwargs)
 
     def read(self, value: Any) -> Any:
-        if not super().read(value).startswith("file"):
+        if not super().read(value).startswith(FILE_PREFIXES):
             raise ValidationError(wrong_prefix(value, "file"))
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": self.maximum, "pattern": "^file[^\\u0000]*$"}
+        pattern = f"^({'|'.join(FILE_PREFIXES)})[^\\u0000]*$"
+        return {"type": "string", "maxLength": self.maximum, "pattern": pattern}
 
 
 class ObjectId(Text):
@@ -219,7 +253,8 @@ class Choice(Text):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.supported)}
+        null = [None] if self.allow_none else []
+        return {"type": "string", "enum": [*self.supported, *null]}
 
 
 class Boolean(Field):
@@ -252,6 +287,27 @@ class Integer(Field):
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "integer"} | _bounds(minimum=self.minimum, maximum=self.maximum)
+
+
+class Number(Field):
+    """A number within bounds; it loads as a float."""
+
+    json_type = float
+    expected = "a decimal"
+
+    def __init__(self, minimum: int, maximum: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minimum, self.maximum = minimum, maximum
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if type(value) not in (int, float):
+            raise self.wrong_type(value)
+        if fault := out_of_range(value, self.minimum, self.maximum, "decimal"):
+            raise ValidationError(fault)
+        return float(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": self.minimum, "maximum": self.maximum}
 
 
 class QueryInteger(Integer):
@@ -312,6 +368,28 @@ class Object(Field, fields.Nested):  # type: ignore[misc]
 
     def read(self, value: Any) -> Any:
         return self.schema.load(value)
+
+
+class AnyObject(Field):
+    """An object of any content, as a JSON Schema is one."""
+
+    def read(self, value: Any) -> Any:
+        level = [value]
+        for _ in range(MAX_LEVELS):
+            level = [item for each in level for item in _items(each)]
+            if not level:
+                return value
+        sentence = f"Invalid '{PARAM}': nested too deeply. Expected at most {MAX_LEVELS} levels."
+        raise ValidationError(Fault("invalid_value", sentence))
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "object", "description": f"Nested in at most {MAX_LEVELS} levels."}
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class Array(Field, fields.List[Any]):
@@ -381,6 +459,22 @@ class Variant(Field):
         if kind not in self.variants:
             raise ValidationError({"type": [not_supported(kind, list(self.variants))]})
         return self.variants[kind].load(value)
+
+
+class WordOrVariant(Variant):
+    """One word of a closed set, or an object; it loads as it is sent."""
+
+    expected = "one of a string or object"
+
+    def __init__(self, words: Sequence[str], variants: Mapping[str, Schema], **kwargs: Any) -> None:
+        super().__init__(variants, **kwargs)
+        self.word = Choice(*words)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if type(value) is str:
+            return self.word.read(value)
+        super()._deserialize(value, attr, data, **kwargs)
+        return value
 
 
 class StrictSchema(Schema):

@@ -10,9 +10,9 @@ from sqlalchemy.orm import aliased
 
 import database
 from database import Connection
-from models import Message, Thread, ThreadMetadata
+from models import Assistant, Message, Thread, ThreadMetadata
 from rules import refusals
-from store import messages, threads
+from store import assistants, messages, threads
 from store.batches import SIZE_OF, fitting, whole_row
 from store.objects import Object, message_object, thread_object
 from store.search import SEARCH_SECONDS, match_expression, way_to_search
@@ -78,6 +78,15 @@ def list_threads(connection: Connection, project: str, query: _Values) -> Page:
     return Page([thread_object(row) for row in rows], has_more)
 
 
+def list_assistants(connection: Connection, project: str, query: _Values) -> Page:
+    """Return a page of assistants. Raises ApiError 400 for an unknown cursor."""
+    shape = _shape(query, ())
+    values = _values(query, shape) | {"project": project, "thread_seq": 0}
+    values |= _positions(connection, query, values, "assistant")
+    rows, has_more = _page(connection, _assistants_statement(shape), _BY_TIME, shape, values)
+    return Page([assistants.listed_object(connection, row) for row in rows], has_more)
+
+
 def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
     """Return the condition that a thread has a metadata pair."""
     other = aliased(ThreadMetadata)
@@ -109,6 +118,12 @@ def _messages_statement(shape: _Shape) -> _Select:
     if "run_id" in shape.filters:
         statement = statement.where(Message.run_id == _bound("run_id"))
     return _paged(statement, (Message.seq,), shape)
+
+
+@lru_cache(maxsize=16)
+def _assistants_statement(shape: _Shape) -> _Select:
+    statement = sa.select(*assistants.LISTED).where(Assistant.project == _bound("project"))
+    return _paged(statement, (Assistant.created_at, Assistant.seq), shape)
 
 
 @lru_cache(maxsize=256)
@@ -174,6 +189,8 @@ def _page(
 
 def _bytes(connection: Connection, row: Any) -> int:
     """Return the bytes of an object in an answer, at most. 100 threads never fill a page."""
+    if hasattr(row, "bytes"):
+        return _OBJECT_BYTES + int(row.bytes)
     if not hasattr(row, "content"):
         return 0
     if row.content is None:
@@ -190,8 +207,10 @@ def _search(connection: Connection, shape: _Shape, values: _Values) -> tuple[lis
 
 
 _IS_MESSAGE = (Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor"))
+_IS_ASSISTANT = (Assistant.project == _bound("project"), Assistant.id == _bound("cursor"))
 _IS_THREAD = (Thread.project == _bound("project"), Thread.id == _bound("cursor"))
 _PLACES = {
+    "assistant": sa.select(Assistant.created_at, Assistant.seq).where(*_IS_ASSISTANT),
     "message": sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE),
     "thread": sa.select(Thread.created_at, Thread.seq).where(*_IS_THREAD),
 }

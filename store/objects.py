@@ -19,6 +19,26 @@ def thread_object(row: Any) -> Object:
     }
 
 
+def assistant_object(row: Any) -> Object:
+    """Return the assistant object of a row of `assistants`."""
+    return {
+        "id": row.id,
+        "object": "assistant",
+        "created_at": row.created_at,
+        "name": row.name,
+        "description": row.description,
+        "model": row.model,
+        "instructions": row.instructions,
+        "tools": orjson.Fragment(row.tools),
+        "top_p": orjson.Fragment(row.top_p),
+        "temperature": orjson.Fragment(row.temperature),
+        "reasoning_effort": row.reasoning_effort,
+        "tool_resources": orjson.Fragment(row.tool_resources),
+        "metadata": orjson.Fragment(row.metadata),
+        "response_format": orjson.Fragment(row.response_format),
+    }
+
+
 def message_object(row: Any, thread_id: str) -> Object:
     """Return the message object of a row of `messages`."""
     details = row.incomplete_details
@@ -31,8 +51,8 @@ def message_object(row: Any, thread_id: str) -> Object:
         "run_id": row.run_id,
         "status": row.status,
         "incomplete_details": details and orjson.Fragment(details),
-        "completed_at": row.completed_at,
         "incomplete_at": row.incomplete_at,
+        "completed_at": row.completed_at,
         "role": row.role,
         "content": orjson.Fragment(row.content),
         "attachments": orjson.Fragment(row.attachments),
@@ -41,7 +61,7 @@ def message_object(row: Any, thread_id: str) -> Object:
 
 
 def deleted_object(id_: str, kind: str) -> Object:
-    """Return a deletion object; `kind` is `thread` or `thread.message`."""
+    """Return a deletion object; `kind` is the `object` of what was deleted."""
     return {"id": id_, "object": f"{kind}.deleted", "deleted": True}
 
 

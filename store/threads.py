@@ -40,7 +40,7 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
         "id": new_id("thread"),
         "created_at": now,
         "metadata": to_json(body.get("metadata") or {}),
-        "tool_resources": to_json(_resources(body.get("tool_resources"))),
+        "tool_resources": to_json(stored_resources(body.get("tool_resources"))),
     }
     row = connection.row(INSERT, values)
     first = body.get("messages") or ()
@@ -58,7 +58,7 @@ def modify_thread(connection: Connection, project: str, thread_id: str, body: Ob
     if "metadata" in body:
         values["new_metadata"] = to_json(body["metadata"] or {})
     if "tool_resources" in body:
-        values["new_tool_resources"] = to_json(_resources(body["tool_resources"]))
+        values["new_tool_resources"] = to_json(stored_resources(body["tool_resources"]))
     row = connection.row(_update(tuple(sorted(body))), values)
     if not row:
         raise refusals.not_found("thread", thread_id)
@@ -71,7 +71,7 @@ def _update(names: tuple[str, ...]) -> sa.Executable:
     return sa.update(Thread).where(IS_THREAD).values(changed).returning(*COLUMNS)
 
 
-def _resources(resources: dict[str, Any] | None) -> dict[str, Any]:
+def stored_resources(resources: dict[str, Any] | None) -> dict[str, Any]:
     """Return tool resources as stored: `vector_stores` become ids (wire reference, decision 12)."""
     stored = dict(resources or {})
     if "vector_stores" in (search := stored.get("file_search", {})):

@@ -1,4 +1,4 @@
-"""Tombstones: the places of deleted threads and messages, which may still be cursors."""
+"""Tombstones: the places of deleted objects, which may still be cursors."""
 
 from typing import Any
 

@@ -69,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = tempfile.mkdtemp(prefix="threads.", dir=room_for_tests(config))
+    os.chmod(folder, 0o711)  # PostgreSQL runs as another user
     config.add_cleanup(memory.private_folder)  # it removes those of killed servers
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     tempfile.tempdir = os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = folder

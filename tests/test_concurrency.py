@@ -79,6 +79,26 @@ def test_concurrent_modifies_of_different_fields_never_undo_each_other(
     assert result.tool_resources.code_interpreter.file_ids[0] in last[0::2]
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_concurrent_modifies_of_an_assistant_never_undo_each_other(
+    sdk: OpenAI, clients: ThreadPoolExecutor
+) -> None:
+    assistant = sdk.beta.assistants.create(model="m", name="start", description="start")
+
+    def modify(client: int) -> str:
+        field = ("name", "description")[client % 2]
+        for turn in range(MODIFIES_EACH):
+            mark = f"{client}-{turn}"
+            changed: Any = {field: mark}
+            answer = sdk.beta.assistants.update(assistant.id, **changed)
+            assert getattr(answer, field) == mark
+        return mark
+
+    last = list(clients.map(modify, range(CLIENTS)))
+    result = sdk.beta.assistants.retrieve(assistant.id)
+    assert (result.name in last[0::2], result.description in last[1::2]) == (True, True)
+
+
 def test_a_modify_that_races_a_delete_succeeds_or_finds_nothing(
     sdk: OpenAI, clients: ThreadPoolExecutor
 ) -> None:

@@ -475,7 +475,9 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
         "thread": {"id": "thread_1", "metadata": {}, "tool_resources": resources},
         "messages": [message, message | {"content": [refused], "attachments": None}],
     }
-    result = run_example("to_conversations.py", stdin=f"{json.dumps(exported)}\n[]\n")
+    result = run_example(
+        "to_conversations.py", stdin=f'{json.dumps(exported)}\n[]\n{{"assistant": {{}}}}\n'
+    )
     assert result.returncode == 1
     assert result.stderr.splitlines()[1:] == [
         "1 threads",
@@ -484,6 +486,7 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
         "Without a target:",
         "  2 annotations of texts",
         "  2 assistant_id of messages",
+        "  1 assistants",
         "  2 ids and times of messages",
         "  1 ids and times of threads",
         "  2 incomplete_details of messages",

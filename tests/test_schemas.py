@@ -118,11 +118,10 @@ BOTH = [
     ({"tool_resources": []}, wrong_type("tool_resources", "an object", "an array")),
     ({"tool_resources": "x"}, wrong_type("tool_resources", "an object", "a string")),
     ({"tool_resources": {"browser": {}}}, unknown("tool_resources.browser")),
-    ({"tool_resources": {"code_interpreter": None}}, wrong_type(CODE, "an object", "null")),
+    ({"tool_resources": {"code_interpreter": 1}}, wrong_type(CODE, "an object", "an integer")),
     ({"tool_resources": {"file_search": 1}}, wrong_type(SEARCH, "an object", "an integer")),
     (code(files=[]), unknown(f"{CODE}.files")),
     (code(file_ids="file-a"), wrong_type(f"{CODE}.file_ids", "an array", "a string")),
-    (code(file_ids=None), wrong_type(f"{CODE}.file_ids", "an array", "null")),
     (code(file_ids=["a"] * 21), long_array(f"{CODE}.file_ids", 20, 21)),
     (code(file_ids=["a", 1]), wrong_type(f"{CODE}.file_ids[1]", "a string", "an integer")),
     (code(file_ids=[""]), empty_string(f"{CODE}.file_ids[0]")),
@@ -146,7 +145,6 @@ MODIFY_ONLY = [
 ]
 CREATE_ONLY = [
     # messages
-    ({"messages": None}, wrong_type("messages", "an array", "null")),
     ({"messages": {}}, wrong_type("messages", "an array", "an object")),
     ({"messages": "x"}, wrong_type("messages", "an array", "a string")),
     ({"messages": ["x"]}, wrong_type(MESSAGE, "an object", "a string")),
@@ -228,10 +226,6 @@ CREATE_ONLY = [
         ]
     ],
     (
-        image_url(url="https://a.example", detail=None),
-        wrong_type(f"{PART}.image_url.detail", "a string", "null"),
-    ),
-    (
         message(content=[{"type": "text", "text": "x"}, {"type": "text"}]),
         missing(f"{CONTENT}[1].text"),
     ),
@@ -246,7 +240,8 @@ CREATE_ONLY = [
     (message(attachments=[{"tools": []}]), missing(f"{ATTACHMENT}.file_id")),
     (attachment(file_id="31abac64"), not_a_file(f"{ATTACHMENT}.file_id", "31abac64")),
     (attachment(file_id=None), wrong_type(f"{ATTACHMENT}.file_id", "a string", "null")),
-    (attachment(tools=None), wrong_type(f"{ATTACHMENT}.tools", "an array", "null")),
+    (attachment(tools={}), wrong_type(f"{ATTACHMENT}.tools", "an array", "an object")),
+    (attachment(file_id="assistant"), not_a_file(f"{ATTACHMENT}.file_id", "assistant")),
     (attachment(tools=[{"type": "file_search"}] * 11), long_array(f"{ATTACHMENT}.tools", 10, 11)),
     (attachment(tools=["x"]), wrong_type(f"{ATTACHMENT}.tools[0]", "an object", "a string")),
     (attachment(tools=[{}]), missing(f"{ATTACHMENT}.tools[0].type")),
@@ -392,6 +387,55 @@ def test_a_value_at_its_limit_is_accepted(client: FlaskClient, operation: str, b
     thread_id = post(client, CREATE, {}).json["id"] if operation == "modify" else None
     path = f"{CREATE}/{thread_id}" if thread_id else CREATE
     assert post(client, path, body).status_code == 200
+
+
+CODE_FILES = {"code_interpreter": {"file_ids": ["file-a"]}}
+
+
+@pytest.mark.parametrize("operation", ["create", "modify"])
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (None, {}),
+        ({"code_interpreter": None, "file_search": None}, {}),
+        (CODE_FILES | {"file_search": None}, CODE_FILES),
+        (
+            {"code_interpreter": {"file_ids": None}, "file_search": {"vector_store_ids": None}},
+            {"code_interpreter": {}, "file_search": {}},
+        ),
+    ],
+)
+def test_null_in_tool_resources_stands_for_an_absent_value(
+    client: FlaskClient, operation: str, given: Any, stored: Any
+) -> None:
+    """The SDK's models write every key."""
+    thread = post(client, CREATE, {"tool_resources": CODE_FILES}).json["id"]
+    path = CREATE if operation == "create" else f"{CREATE}/{thread}"
+    answer = post(client, path, {"tool_resources": given})
+    assert (answer.status_code, answer.json.get("tool_resources")) == (200, stored)
+
+
+@pytest.mark.parametrize(
+    ("body", "stores"),
+    [
+        (search(vector_stores=None, vector_store_ids=["vs_1"]), 1),
+        (search(vector_stores=None), 0),
+        (store(file_ids=None, chunking_strategy=None, metadata=None), 1),
+    ],
+)
+def test_null_in_vector_stores_stands_for_an_absent_value(
+    client: FlaskClient, body: Any, stores: int
+) -> None:
+    answer = post(client, CREATE, body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json["tool_resources"]["file_search"].get("vector_store_ids", [])
+    assert len(found) == stores
+
+
+def test_null_stands_for_no_first_messages(client: FlaskClient) -> None:
+    created = post(client, CREATE, {"messages": None, "metadata": {"a": "1"}})
+    assert (created.status_code, created.json.get("metadata")) == (200, {"a": "1"})
+    assert client.get(f"{CREATE}/{created.json['id']}/messages").json["data"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two projects on one server: neither can find, change or guess an object of the other."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import routes
+from web.addresses import PREFIXES
 
 NO_THREAD, NO_MESSAGE = f"thread_{'x' * 24}", f"msg_{'x' * 24}"
+NO_ASSISTANT = f"asst_{'x' * 24}"
 BODIES = {"messages.create": {"role": "user", "content": "intruder"}}
 CHANGE = {"metadata": {"by": "intruder"}}
 OWN_TO_EACH_ANSWER = {"x-request-id", "openai-processing-ms"}
@@ -21,26 +24,28 @@ CURSORS = pytest.mark.parametrize("cursor", ["after", "before"])
 
 
 class Project(NamedTuple):
-    """A project's client and what it stored: one thread with one message."""
+    """A project's client and what it stored: one thread with one message, and an assistant."""
 
     call: Callable[..., TestResponse]
     thread: str
     message: str
+    assistant: str
 
 
-def _calls() -> Iterator[Any]:
-    """Yield every method and rule of the API that names a thread."""
+def _calls(id_: str) -> Iterator[Any]:
+    """Yield every method and rule of the API that names a thread, or an assistant."""
     app = Flask("routes")
     app.config.update(MOCK="off", WORKERS=1, SECRET_KEY="any")
     routes.init_app(app)
     for rule in app.url_map.iter_rules():
-        if "/threads/<thread_id>" in rule.rule and not rule.rule.startswith("/admin"):
+        if f"<{id_}>" in rule.rule and not rule.rule.startswith("/admin"):
             for method in sorted(rule.methods - {"OPTIONS"}):
-                view = rule.endpoint.split("_", 1)[-1]
+                view = re.sub("^(openai_)?(v1_|api_)?", "", rule.endpoint)
                 yield pytest.param(method, rule.rule, view, id=f"{method} {rule.rule}")
 
 
-CALLS = list(_calls())
+CALLS = list(_calls("thread_id"))
+ASSISTANT_CALLS = list(_calls("assistant_id"))
 MESSAGE_CALLS = [call for call in CALLS if "<message_id>" in call.values[1]]
 
 
@@ -59,7 +64,8 @@ def _project(client: FlaskClient, key: str, name: str) -> Project:
     body = {"messages": messages, "metadata": {"of": name, "kind": "same"}}
     thread = call("POST", "/v1/threads", body).json["id"]
     message = call("GET", f"/v1/threads/{thread}/messages").json["data"][0]["id"]
-    return Project(call, thread, message)
+    assistant = call("POST", "/v1/assistants", {"model": "m", "name": f"secret of {name}"}).json
+    return Project(call, thread, message, assistant["id"])
 
 
 def filled(rule: str, thread: str, message: str) -> str:
@@ -69,7 +75,8 @@ def filled(rule: str, thread: str, message: str) -> str:
 def everything(project: Project) -> list[Any]:
     threads = project.call("GET", "/v1/threads?limit=100").json
     addresses = [f"/v1/threads/{thread['id']}/messages" for thread in threads["data"]]
-    return [threads, *(project.call("GET", address).json for address in addresses)]
+    assistants = project.call("GET", "/v1/assistants?limit=100").json
+    return [threads, assistants, *(project.call("GET", address).json for address in addresses)]
 
 
 def assert_same_refusal(
@@ -100,6 +107,19 @@ def test_a_foreign_thread_is_missing_byte_for_byte(
     assert everything(theirs) == before
 
 
+@pytest.mark.parametrize(("method", "rule", "view"), ASSISTANT_CALLS)
+def test_a_foreign_assistant_is_missing_byte_for_byte(
+    projects: tuple[Project, Project], method: str, rule: str, view: str
+) -> None:
+    ours, theirs = projects
+    before = everything(theirs)
+    body = CHANGE if method == "POST" else None
+    foreign = ours.call(method, rule.replace("<assistant_id>", theirs.assistant), body)
+    missing = ours.call(method, rule.replace("<assistant_id>", NO_ASSISTANT), body)
+    assert_same_refusal(foreign, missing, {theirs.assistant: NO_ASSISTANT}, 404)
+    assert everything(theirs) == before
+
+
 @pytest.mark.parametrize(("method", "rule", "view"), MESSAGE_CALLS)
 def test_a_foreign_message_is_missing_in_ones_own_thread(
     projects: tuple[Project, Project], method: str, rule: str, view: str
@@ -117,8 +137,10 @@ def test_the_matrix_holds_every_address_of_the_api(app: Flask) -> None:
     threads = [rule for rule in app.url_map.iter_rules() if "/threads" in rule.rule]
     threads = [rule for rule in threads if not rule.rule.startswith("/admin")]
     without_id = [rule for rule in threads if "<thread_id>" not in rule.rule]
-    assert {rule.rule for rule in without_id} == {"/threads", "/v1/threads"}
-    assert len(CALLS) == sum(len(rule.methods - {"OPTIONS"}) for rule in threads) - 6
+    assert {rule.rule for rule in without_id} == {f"{each}/threads" for each in PREFIXES.values()}
+    calls = [rule.methods - {"OPTIONS"} for rule in threads if rule not in without_id]
+    assert len(CALLS) == sum(map(len, calls))
+    assert len(ASSISTANT_CALLS) == len(PREFIXES) * len({"GET", "HEAD", "POST", "DELETE"})
 
 
 @CURSORS
@@ -132,6 +154,19 @@ def test_a_foreign_thread_is_no_cursor(
     foreign = ours.call("GET", f"/v1/threads?{cursor}={theirs.thread}")
     missing = ours.call("GET", f"/v1/threads?{cursor}={NO_THREAD}")
     assert_same_refusal(foreign, missing, {theirs.thread: NO_THREAD}, 400)
+
+
+@CURSORS
+@pytest.mark.parametrize("deleted", [False, True], ids=["stored", "deleted"])
+def test_a_foreign_assistant_is_no_cursor(
+    projects: tuple[Project, Project], cursor: str, deleted: bool
+) -> None:
+    ours, theirs = projects
+    if deleted:
+        theirs.call("DELETE", f"/v1/assistants/{theirs.assistant}")
+    foreign = ours.call("GET", f"/v1/assistants?{cursor}={theirs.assistant}")
+    missing = ours.call("GET", f"/v1/assistants?{cursor}={NO_ASSISTANT}")
+    assert_same_refusal(foreign, missing, {theirs.assistant: NO_ASSISTANT}, 400)
 
 
 @CURSORS
@@ -177,6 +212,12 @@ def test_a_filter_finds_nothing_of_the_other_project(
     assert ours.call("GET", f"/v1/threads?{query}").json["data"] == []
 
 
+def test_a_list_shows_assistants_of_its_project_only(projects: tuple[Project, Project]) -> None:
+    for project in projects:
+        data = project.call("GET", "/v1/assistants").json["data"]
+        assert [assistant["id"] for assistant in data] == [project.assistant]
+
+
 def test_a_copy_belongs_to_the_project_of_its_thread(projects: tuple[Project, Project]) -> None:
     ours, theirs = projects
     before = everything(theirs)
@@ -215,7 +256,8 @@ def twins(
 
 def exported(flask: Commands, project: str) -> list[str]:
     lines = flask("export", "--project", project).stdout.splitlines()
-    return [orjson.loads(line)["thread"]["id"] for line in lines]
+    objects = [next(iter(orjson.loads(line).values())) for line in lines]
+    return [each["id"] for each in objects if each["object"] == "thread"]
 
 
 def test_an_imported_thread_changes_in_its_project_only(twins: tuple[Project, Project]) -> None:

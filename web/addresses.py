@@ -5,10 +5,10 @@ import re
 PREFIXES = {"api": "", "v1": "/v1", "openai": "/openai", "openai_v1": "/openai/v1"}
 """The prefixes by the names of their blueprints. Those of Azure's clients begin with /openai."""
 
-_OWN = ("/threads",)
+_OWN = ("/threads", "/assistants")
 _PREFIX = re.compile(r"(/openai)?(/v1)?(?=/)")
 _HOSTED = (
-    *("assistants", "audio", "batches", "chat", "completions", "containers", "conversations"),
+    *("audio", "batches", "chat", "completions", "containers", "conversations"),
     *("deployments", "embeddings", "evals", "files", "fine_tuning", "images", "models"),
     *("moderations", "organization", "realtime", "responses", "uploads", "vector_stores", "videos"),
     *("threads/runs", "threads/[^/]+/runs"),

@@ -13,7 +13,11 @@ from rules import fields, refusals
 from rules.errors import ApiError
 from web.request_body import read_body, read_query
 
-PATH_IDS = {"thread_id": ("thread", "thread"), "message_id": ("msg", "message")}
+PATH_IDS = {
+    "thread_id": ("thread", "thread"),
+    "message_id": ("msg", "message"),
+    "assistant_id": ("asst", "assistant"),
+}
 """The ids in a path: the prefix of each, and the kind of its object."""
 
 View = Callable[..., Response]
@@ -54,7 +58,7 @@ def check_ids(arguments: dict[str, Any]) -> None:
     for param, value in arguments.items():
         if param not in PATH_IDS:
             continue
-        if value == "runs":  # /threads/runs of the hosted API is not served
+        if (param, value) == ("thread_id", "runs"):  # /threads/runs of the hosted API is not served
             raise NotFound
         prefix, kind = PATH_IDS[param]
         if not value.startswith(prefix):

@@ -20,6 +20,7 @@ _OPEN_VIEWS = ("home", "admin", "healthz", "readyz", "document", "docs", "docs_a
 MAX_FORM_BYTES = 12 * MAX_TEXT_CHARACTERS + 131_072
 """A form encodes a character of four bytes in twelve; the rest is for metadata."""
 _NEED_NO_KEY = {"static", *(f"service.{view}" for view in _OPEN_VIEWS)}
+_OF_THE_API = ("_assistants", "_threads", "_messages")
 _FORWARDED = re.compile("HTTP_(X_FORWARDED_|FORWARDED$)")
 
 
@@ -65,7 +66,7 @@ class Checks:
             self._require_key(request)
         else:
             self._guard_open_mode(request)
-        is_api = (request.blueprint or "").endswith(("_threads", "_messages"))
+        is_api = (request.blueprint or "").endswith(_OF_THE_API)
         if is_api and self._config["REQUIRE_BETA"]:
             _require_beta(request)
 

@@ -43,6 +43,12 @@ BROKEN = [
     ("messages", "attachments", "{}", "[]"),
     ("messages", "metadata", "", "{}"),
     ("messages", "incomplete_details", "?", None),
+    ("assistants", "tools", '["text"]', "[]"),
+    ("assistants", "top_p", "null", "1.0"),
+    ("assistants", "temperature", "hot", "1.0"),
+    ("assistants", "tool_resources", "[]", "{}"),
+    ("assistants", "metadata", '{"a": 1}', "{}"),
+    ("assistants", "response_format", "auto", '"auto"'),
 ]
 
 pytestmark = pytest.mark.sqlite_only("the doctor is for SQLite")
@@ -117,7 +123,14 @@ def test_broken_json_is_named_and_emptied_by_its_id(
 ) -> None:
     [thread] = client.get("/v1/threads").json["data"]
     [message] = client.get(f"/v1/threads/{thread['id']}/messages").json["data"]
-    id_ = (thread if table == "threads" else message)["id"]
+    assistant = client.post("/v1/assistants", json={"model": "m"}).json
+    parent = f"/v1/threads/{thread['id']}"
+    objects = {
+        "threads": (thread, parent),
+        "messages": (message, f"{parent}/messages/{message['id']}"),
+        "assistants": (assistant, f"/v1/assistants/{assistant['id']}"),
+    }
+    id_, address = objects[table][0]["id"], objects[table][1]
     harm(
         "DROP TRIGGER threads_update; DROP TRIGGER messages_update;"
         f"UPDATE {table} SET {column} = '{text}'"
@@ -132,10 +145,8 @@ def test_broken_json_is_named_and_emptied_by_its_id(
     )
     emptied = flask("doctor", "--repair", "--reset", id_).stdout.splitlines()[0]
     assert json.loads(emptied) == {"id": id_, "table": table, "column": column, "content": text}
-    parent = f"/v1/threads/{thread['id']}"
-    answer = client.get(parent if table == "threads" else f"{parent}/messages/{id_}").json
-    assert answer[column] == (empty and json.loads(empty))
-    assert client.delete(parent).status_code == 200
+    assert client.get(address).json[column] == (empty and json.loads(empty))
+    assert client.delete(address).status_code == 200
     flask("doctor")
 
 

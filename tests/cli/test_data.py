@@ -314,6 +314,58 @@ def test_replaced_thread_is_found_by_its_new_text_and_metadata_only(
     assert listed(client, q="msg_0", **{"metadata[number]": "new"}) == ["thread_1"]
 
 
+DOCUMENT = "1: This is one JSON document, not JSON Lines: nothing of it was read."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([line(1), line(2)]),
+        json.dumps([line(1), line(2)], indent=2),
+        json.dumps(line(1), indent=2),
+        json.dumps({"object": "list", "data": [line(1)]}, indent="\t").replace("\n", "\r\n"),
+        "[\n" + ",\n".join(json.dumps(line(number)) for number in (1, 2)) + "\n]",
+    ],
+)
+def test_one_json_document_is_said_once(
+    run: Run, client: FlaskClient, tmp_path: Path, text: str
+) -> None:
+    result = run("import", write(tmp_path / "given", text))
+    told = [sentence for sentence in result.stderr.splitlines() if "bytes" not in sentence]
+    assert (result.exit_code, len(told)) == (1, 2)
+    assert told[0].startswith(f"{tmp_path / 'given'}:{DOCUMENT}")
+    assert told[1] == "imported 0, replaced 0, skipped 0, refused 1"
+    assert listed(client) == []
+
+
+@pytest.mark.parametrize("bad", ["{", "[", "[]", '{"thread": {"id": "thread_9",'])
+def test_a_bad_first_line_is_no_document(
+    run: Run, client: FlaskClient, tmp_path: Path, bad: str
+) -> None:
+    run("import", write(tmp_path / "given", bad, line(1), line(2)))
+    assert listed(client) == ["thread_2", "thread_1"]
+
+
+def test_equal_errors_are_counted_after_the_fifth(run: Run, tmp_path: Path) -> None:
+    given = write(tmp_path / "given", *map(line, range(1_500)))
+    run("import", given)
+    given.write_text(given.read_text() + json.dumps(line(1_500, title="x")))
+    result = run("import", given)
+    *told, more, last = [each for each in result.stderr.splitlines() if "bytes" not in each]
+    *alike, other = told
+    assert alike == [
+        f"{given}:{number + 1}: Thread thread_{number} exists already." for number in range(5)
+    ]
+    assert other.endswith(":1501: Unknown parameter: 'thread.title'.")
+    assert more == f"{given}: … and 1,495 more like it: Thread thread_0 exists already."
+    assert last == "imported 0, replaced 0, skipped 0, refused 1,501"
+
+
+def test_equal_errors_are_counted_in_each_file(run: Run, tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, *["{}"] * 4) for name in "ab"]
+    assert run("import", *paths).stderr.count("Missing required parameter: 'thread'.") == 8
+
+
 def test_several_files_are_read_in_turn(run: Run, client: FlaskClient, tmp_path: Path) -> None:
     paths = [write(tmp_path / str(number), line(number)) for number in (1, 2)]
     assert run("import", *paths).exit_code == 0

@@ -82,7 +82,7 @@ def test_its_operations_are_those_of_the_server(app: Flask, document: dict[str, 
 
 def test_every_api_address_answers_with_and_without_v1(app: Flask) -> None:
     rules = [rule.rule for rule in app.url_map.iter_rules()]
-    plain = {rule for rule in rules if rule.startswith("/threads")}
+    plain = {rule for rule in rules if rule.startswith(("/threads", "/assistants"))}
     assert {f"/v1{rule}" for rule in plain} == {rule for rule in rules if rule[:3] == "/v1"}
 
 
@@ -124,7 +124,7 @@ def test_it_takes_path_ids_as_the_server_does(document: dict[str, Any]) -> None:
         (
             "CreateThread",
             "messages/*/attachments/*/file_id",
-            {"type": "string", "maxLength": 256, "pattern": "^file[^\\u0000]*$"},
+            {"type": "string", "maxLength": 256, "pattern": "^(file|assistant-)[^\\u0000]*$"},
         ),
         ("CreateThread", "messages", {"maxItems": 1_000}),
         ("CreateThread", "messages/*/attachments/*/tools", {"maxItems": 10}),
@@ -139,7 +139,7 @@ def test_it_takes_path_ids_as_the_server_does(document: dict[str, Any]) -> None:
         (
             "CreateThread",
             f"{CONTENT}/1/*/1/image_file/detail",
-            {"enum": ["auto", "low", "high"], "default": "auto"},
+            {"enum": ["auto", "low", "high", None], "default": "auto"},
         ),
         (
             "CreateThread",
@@ -151,6 +151,28 @@ def test_it_takes_path_ids_as_the_server_does(document: dict[str, Any]) -> None:
             f"{STORES}/*/chunking_strategy/1/static/max_chunk_size_tokens",
             {"type": "integer", "minimum": 100, "maximum": 4096},
         ),
+        ("CreateAssistant", "", {"required": ["model"]}),
+        ("CreateAssistant", "model", {"type": "string", "maxLength": 256}),
+        ("ModifyAssistant", "name", {"type": ["string", "null"], "maxLength": 256}),
+        ("ModifyAssistant", "description", {"maxLength": 512}),
+        ("ModifyAssistant", "instructions", {"maxLength": 256_000}),
+        ("ModifyAssistant", "tools", {"type": "array", "maxItems": 128}),
+        ("ModifyAssistant", "temperature", {"minimum": 0, "maximum": 2}),
+        ("ModifyAssistant", "top_p", {"minimum": 0, "maximum": 1}),
+        ("CreateAssistant", "tools/*/1/function", {"required": ["name"]}),
+        (
+            "CreateAssistant",
+            "tools/*/1/function/name",
+            {"maxLength": 64, "pattern": "^[a-zA-Z0-9_-]+$"},
+        ),
+        ("CreateAssistant", "tools/*/1/function/parameters", {"type": ["object", "null"]}),
+        (
+            "CreateAssistant",
+            "tools/*/2/file_search/max_num_results",
+            {"minimum": 1, "maximum": 50},
+        ),
+        ("CreateAssistant", "response_format/0", {"enum": ["auto"]}),
+        ("CreateAssistant", "response_format/4", {"type": "null"}),
     ],
 )
 def test_it_tells_every_limit(

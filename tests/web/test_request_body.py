@@ -110,7 +110,6 @@ NOT_AN_OBJECT = {
     "1": "an integer",
     "1.5": "a decimal number",
     '"s"': "a string",
-    "[]": "an array",
     "[{}]": "an array",
 }
 

@@ -1,0 +1,88 @@
+"""What the hosted API and its SDKs once put out, made lines of the exchange format."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+from store.objects import Object
+
+Notes = Counter[str]
+"""What an import changes: sentences with `{}` for their number."""
+
+_LEFT_OUT = "left out {} times: "
+_REVERSED = "put in order {} times: the messages of a thread, which were newest first"
+
+
+def renew(line: Object, notes: Notes) -> None:
+    """Give a line, as parsed, the form of today. What is wrong stays for the schema to refuse."""
+    _drop_nulls(line)
+    page = line.get("messages")
+    if isinstance(page, dict) and isinstance(page.get("data"), list):
+        line["messages"] = page["data"]
+        notes[_LEFT_OUT + "the pages after one that has_more"] += page.get("has_more") is True
+    messages = _objects(line, "messages")
+    for each in (line, *_objects(line, "thread"), *messages):
+        _drop(each, "_request_id", "_request_id", notes)
+    for text in _objects(line, "messages.content.text"):
+        text.setdefault("annotations", [])
+    for citation in _objects(line, "messages.content.text.annotations.file_citation"):
+        _drop(citation, "quote", "quote of file citations", notes)
+    for message in messages:
+        _attach_files(message, notes)
+    for attachment in _objects(line, "messages.attachments"):
+        attachment.setdefault("tools", [])
+
+
+def renew_assistant(line: Object, notes: Notes) -> None:
+    """Do the same for the line of an assistant. Its nulls stay: a JSON Schema may hold some."""
+    for each in (line, *_objects(line, "assistant")):
+        _drop(each, "_request_id", "_request_id", notes)
+    for assistant in _objects(line, "assistant"):
+        if assistant.get("file_ids") == []:
+            _drop(assistant, "file_ids", "file_ids that are empty", notes)
+
+
+def put_in_order(messages: list[Object], notes: Notes) -> None:
+    """Reverse loaded messages each of which is older than the one before: a list as saved."""
+    if all(one["created_at"] > other["created_at"] for one, other in pairwise(messages)):
+        messages.reverse()
+        notes[_REVERSED] += len(messages) > 1
+
+
+def _drop_nulls(line: Object) -> None:
+    """Drop every null: dumps have all keys. In metadata null is a wrong value."""
+    rest: list[Any] = [line]
+    while rest:
+        match rest.pop():
+            case dict() as pairs:
+                for key in [key for key, value in pairs.items() if value is None]:
+                    del pairs[key]
+                rest += [value for key, value in pairs.items() if key != "metadata"]
+            case list() as items:
+                rest += items
+
+
+def _objects(given: Any, path: str) -> list[Object]:
+    """Return the objects at a path of keys; an array on the way stands for its items."""
+    found = [given]
+    for key in path.split("."):
+        values = [each[key] for each in found if isinstance(each, dict) and key in each]
+        found = [item for each in values for item in (each if isinstance(each, list) else [each])]
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _drop(given: Object, key: str, name: str, notes: Notes) -> None:
+    if key in given:
+        del given[key]
+        notes[_LEFT_OUT + name] += 1
+
+
+def _attach_files(message: Object, notes: Notes) -> None:
+    """Make attachments of the files that a message of the first version has beside its content."""
+    file_ids, attachments = message.get("file_ids"), message.get("attachments", [])
+    if file_ids == []:
+        _drop(message, "file_ids", "file_ids that are empty", notes)
+    elif isinstance(file_ids, list) and isinstance(attachments, list):
+        known = [each["file_id"] for each in _objects(message, "attachments") if "file_id" in each]
+        new = [file_id for file_id in message.pop("file_ids") if file_id not in known]
+        message["attachments"] = attachments + [{"file_id": file_id} for file_id in new]
