@@ -17,6 +17,7 @@ import mock
 import routes
 from access import api_keys
 from database import startup, transactions
+from players import pool
 from web import error_answers, request_body, request_checks, responses
 from web.addresses import one_form
 from web.request import Request
@@ -65,7 +66,7 @@ def create_app(settings: Mapping[str, Any] | None = None) -> flask.Flask:
     app.url_map.merge_slashes = False
     if proxies := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, proxies, proxies, 0, 0, 0)  # type: ignore[method-assign]
-    for part in (transactions, error_answers, api_keys, request_checks):
+    for part in (transactions, error_answers, api_keys, request_checks, pool):
         part.init_app(app)
     app.after_request(responses.finish)
     for part in (routes, mock, admin):

@@ -37,6 +37,8 @@ def from_env() -> dict[str, Any]:
         "MAX_BODY_BYTES": env.int("MAX_BODY_BYTES", 16_777_216, validate=Range(1024, 1 << 30)),
         "MOCK": env.str("MOCK", "auto", validate=OneOf(["auto", "on", "off"])),
         "SEED": env.str("SEED", ""),
+        "RUNS": env.int("RUNS", 16, validate=Range(1, 1024)),
+        "REPLIES": env.str("REPLIES", ""),
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
         "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "", validate=_origins) or ""),
         "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
 """The project of threads during their copy or deletion: no key opens it, no list shows it."""
-SCHEMA_REVISION = "0010"
+SCHEMA_REVISION = "0011"
 """The newest revision in migrations/; each start compares it with the database."""
 
 
@@ -24,12 +24,19 @@ class Base(DeclarativeBase):
 
 db = SQLAlchemy(metadata=Base.metadata)
 _HAS_RUN: Any = dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text("run_id IS NOT NULL"))
+ACTIVE_STATUSES = ("queued", "in_progress", "requires_action", "cancelling")
+"""A run with one of these locks its thread (runs reference, decision 3)."""
+_IS_ACTIVE = sa.text(f"status IN {ACTIVE_STATUSES}")
+_ACTIVE: Any = dict.fromkeys(("sqlite_where", "postgresql_where"), _IS_ACTIVE)
 _KEYED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _SEQUENCED: dict[str, Any] = {"sqlite_strict": True, "sqlite_autoincrement": True}
 
 
 class Thread(Base):
-    """A conversation; `metadata` and `tool_resources` are JSON text."""
+    """A conversation; `metadata` and `tool_resources` are JSON text.
+
+    `active_run` is the id of the run that locks the thread.
+    """
 
     __tablename__ = "threads"
 
@@ -39,6 +46,7 @@ class Thread(Base):
     created_at: Mapped[int]
     metadata_: Mapped[str] = mapped_column("metadata")
     tool_resources: Mapped[str]
+    active_run: Mapped[str | None]
 
     __table_args__ = (
         sa.UniqueConstraint("project", "id"),
@@ -113,6 +121,83 @@ class Assistant(Base):
     __table_args__ = (
         sa.UniqueConstraint("project", "id"),
         sa.Index("assistants_by_time", "project", "created_at", "seq"),
+        _SEQUENCED,
+    )
+
+
+class Run(Base):
+    """A run; runs/rows.py names the columns of JSON text.
+
+    `player` holds the run until `lease_end`, a second of real time. `script` is what is left of the
+    replies that a rule of the mock controls gives.
+    """
+
+    __tablename__ = "runs"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    thread_seq: Mapped[int] = mapped_column(sa.ForeignKey("threads.seq", ondelete="CASCADE"))
+    id: Mapped[str]
+    created_at: Mapped[int]
+    assistant_id: Mapped[str]
+    status: Mapped[str]
+    started_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
+    cancelled_at: Mapped[int | None]
+    failed_at: Mapped[int | None]
+    completed_at: Mapped[int | None]
+    required_action: Mapped[str | None]
+    last_error: Mapped[str | None]
+    model: Mapped[str]
+    instructions: Mapped[str | None]
+    tools: Mapped[str]
+    tool_resources: Mapped[str]
+    metadata_: Mapped[str] = mapped_column("metadata")
+    temperature: Mapped[str]
+    top_p: Mapped[str]
+    reasoning_effort: Mapped[str | None]
+    max_completion_tokens: Mapped[int | None]
+    max_prompt_tokens: Mapped[int | None]
+    truncation_strategy: Mapped[str]
+    incomplete_details: Mapped[str | None]
+    usage: Mapped[str | None]
+    response_format: Mapped[str]
+    tool_choice: Mapped[str]
+    parallel_tool_calls: Mapped[str]
+    player: Mapped[str | None]
+    lease_end: Mapped[int | None]
+    script: Mapped[str | None]
+
+    __table_args__ = (
+        sa.UniqueConstraint("thread_seq", "id"),
+        sa.Index("runs_by_thread", "thread_seq", "seq"),
+        sa.Index("active_runs", "thread_seq", unique=True, **_ACTIVE),
+        _SEQUENCED,
+    )
+
+
+class RunStep(Base):
+    """A step of a run; `draft` is the text so far of the message that it writes."""
+
+    __tablename__ = "run_steps"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    run_seq: Mapped[int] = mapped_column(sa.ForeignKey("runs.seq", ondelete="CASCADE"))
+    id: Mapped[str]
+    created_at: Mapped[int]
+    type: Mapped[str]
+    status: Mapped[str]
+    cancelled_at: Mapped[int | None]
+    completed_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
+    failed_at: Mapped[int | None]
+    last_error: Mapped[str | None]
+    step_details: Mapped[str]
+    usage: Mapped[str | None]
+    draft: Mapped[str | None]
+
+    __table_args__ = (
+        sa.UniqueConstraint("run_seq", "id"),
+        sa.Index("steps_by_run", "run_seq", "seq"),
         _SEQUENCED,
     )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, missing
 
+from models import ACTIVE_STATUSES
 from rules import errors, fields
 
 MAX_TEXT_CHARACTERS = 256_000
@@ -14,6 +15,10 @@ MAX_FIRST_MESSAGES = 1_000
 MAX_STORE_FILES = 10_000
 MAX_MODEL_CHARACTERS = 256
 MAX_TOOLS = 128
+MAX_TOKENS = 1_000_000_000
+MAX_CALL_ID_CHARACTERS = 256
+END_STATUSES = ("completed", "incomplete", "failed", "cancelled", "expired")
+STEP_STATUSES = ("in_progress", "completed", "failed", "cancelled", "expired")
 MAX_SECONDS = 253_402_300_799
 """The last second of the year 9999. A greater number is a time in milliseconds, by mistake."""
 A_WORD = '^[^\\u0000]*[^\\s"\\u0000][^\\u0000]*$'
@@ -437,6 +442,237 @@ class AssistantList(ThreadList):
 class AssistantDeleted(ThreadDeleted):
     id = fields.ObjectId("asst", required=True)
     object = fields.Choice("assistant.deleted", required=True)
+
+
+# Runs
+
+
+class TruncationStrategy(_Given):
+    type = fields.Choice("auto", "last_messages", required=True)
+    last_messages = fields.Integer(1, allow_none=True, load_default=None)
+
+
+class FunctionName(fields.StrictSchema):
+    name = fields.Name(required=True)
+
+
+class FunctionChoice(fields.StrictSchema):
+    type = fields.Choice("function", required=True)
+    function = fields.Object(FunctionName, required=True)
+
+
+class FileSearchChoice(fields.StrictSchema):
+    type = fields.Choice("file_search", required=True)
+
+
+CHOICES: dict[str, Schema] = {
+    "function": FunctionChoice(),
+    "file_search": FileSearchChoice(),
+    "code_interpreter": CodeInterpreterTool(),
+}
+CHOICE_WORDS = ("none", "auto", "required")
+
+
+class CreateThreadAndRun(_Given):
+    assistant_id = fields.ObjectId("asst", required=True)
+    thread = fields.Object(CreateThread)
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
+    instructions = fields.Text(0, MAX_TEXT_CHARACTERS)
+    tools = fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS)
+    tool_resources = fields.Object(ToolResources)
+    metadata = fields.Metadata()
+    temperature = fields.Number(0, 2)
+    top_p = fields.Number(0, 1)
+    max_prompt_tokens = fields.Integer(1, MAX_TOKENS)
+    max_completion_tokens = fields.Integer(1, MAX_TOKENS)
+    truncation_strategy = fields.Object(TruncationStrategy)
+    tool_choice = fields.WordOrVariant(CHOICE_WORDS, CHOICES)
+    parallel_tool_calls = fields.Boolean()
+    response_format = fields.WordOrVariant(["auto"], FORMATS)
+    stream = fields.Boolean()
+
+
+class CreateRun(CreateThreadAndRun):
+    additional_instructions = fields.Text(0, MAX_TEXT_CHARACTERS)
+    additional_messages = fields.Array(fields.Object(CreateMessage), maximum=MAX_FIRST_MESSAGES)
+    reasoning_effort = fields.Choice(*EFFORTS)
+
+    class Meta:
+        exclude = ("thread", "tool_resources")
+
+
+class ModifyRun(fields.StrictSchema):
+    metadata = fields.Metadata()
+
+
+class ToolOutput(_Given):
+    tool_call_id = fields.Text(maximum=MAX_CALL_ID_CHARACTERS)
+    output = fields.Text(0)
+
+
+class SubmitToolOutputs(_Given):
+    tool_outputs = fields.Array(fields.Object(ToolOutput), maximum=MAX_TOOLS, required=True)
+    stream = fields.Boolean()
+
+
+class ListRuns(_Page):
+    after = fields.ObjectId("run")
+    before = fields.ObjectId("run")
+
+
+class ListSteps(_Page):
+    after = fields.ObjectId("step")
+    before = fields.ObjectId("step")
+
+
+class Function(fields.StrictSchema):
+    name = fields.Text(0, required=True)
+    arguments = fields.Text(0, required=True)
+
+
+class FunctionCall(fields.StrictSchema):
+    id = fields.Text(maximum=MAX_CALL_ID_CHARACTERS, required=True)
+    type = fields.Choice("function", required=True)
+    function = fields.Object(Function, required=True)
+
+
+class ToolCalls(fields.StrictSchema):
+    tool_calls = fields.Array(fields.Object(FunctionCall), required=True)
+
+
+class RequiredAction(fields.StrictSchema):
+    type = fields.Choice("submit_tool_outputs", required=True)
+    submit_tool_outputs = fields.Object(ToolCalls, required=True)
+
+
+class LastError(fields.StrictSchema):
+    code = fields.Text(maximum=512, required=True)
+    message = fields.Text(0, required=True)
+
+
+class CachedTokens(fields.StrictSchema):
+    cached_tokens = fields.Integer(0, required=True)
+
+
+class ReasoningTokens(fields.StrictSchema):
+    reasoning_tokens = fields.Integer(0, required=True)
+
+
+class Usage(fields.StrictSchema):
+    prompt_tokens = fields.Integer(0, required=True)
+    completion_tokens = fields.Integer(0, required=True)
+    total_tokens = fields.Integer(0, required=True)
+    prompt_token_details = fields.Object(CachedTokens)
+    completion_tokens_details = fields.Object(ReasoningTokens)
+
+
+class RunObject(fields.StrictSchema):
+    id = fields.ObjectId("run", required=True)
+    object = fields.Choice("thread.run", required=True)
+    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    assistant_id = fields.ObjectId("asst", required=True)
+    thread_id = fields.ObjectId("thread", required=True)
+    status = fields.Choice(*ACTIVE_STATUSES, *END_STATUSES, required=True)
+    started_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    expires_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    cancelled_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    failed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    required_action = fields.Object(RequiredAction, required=True, allow_none=True)
+    last_error = fields.Object(LastError, required=True, allow_none=True)
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
+    instructions = fields.Text(0, required=True, allow_none=True)
+    tools = fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS, required=True)
+    tool_resources = fields.Object(ToolResources, required=True, allow_none=True)
+    metadata = fields.Metadata(required=True)
+    temperature = fields.Number(0, 2, required=True, allow_none=True)
+    top_p = fields.Number(0, 1, required=True, allow_none=True)
+    reasoning_effort = fields.Choice(*EFFORTS, required=True, allow_none=True)
+    max_completion_tokens = fields.Integer(1, MAX_TOKENS, required=True, allow_none=True)
+    max_prompt_tokens = fields.Integer(1, MAX_TOKENS, required=True, allow_none=True)
+    truncation_strategy = fields.Object(TruncationStrategy, required=True, allow_none=True)
+    incomplete_details = fields.Object(IncompleteDetails, required=True, allow_none=True)
+    usage = fields.Object(Usage, required=True, allow_none=True)
+    response_format = fields.WordOrVariant(["auto"], FORMATS, required=True, allow_none=True)
+    tool_choice = fields.WordOrVariant(CHOICE_WORDS, CHOICES, required=True, allow_none=True)
+    parallel_tool_calls = fields.Boolean(required=True)
+
+
+class FunctionOutput(Function):
+    output = fields.Text(0, required=True, allow_none=True)
+
+
+class FunctionStepCall(FunctionCall):
+    function = fields.Object(FunctionOutput, required=True)
+
+
+class FileSearchStepCall(fields.StrictSchema):
+    id = fields.Text(maximum=MAX_CALL_ID_CHARACTERS, required=True)
+    type = fields.Choice("file_search", required=True)
+    file_search = fields.AnyObject(required=True)
+
+
+class CodeStepCall(fields.StrictSchema):
+    id = fields.Text(maximum=MAX_CALL_ID_CHARACTERS, required=True)
+    type = fields.Choice("code_interpreter", required=True)
+    code_interpreter = fields.AnyObject(required=True)
+
+
+_STEP_CALLS: dict[str, Schema] = {
+    "function": FunctionStepCall(),
+    "file_search": FileSearchStepCall(),
+    "code_interpreter": CodeStepCall(),
+}
+
+
+class MessageId(fields.StrictSchema):
+    message_id = fields.ObjectId("msg", required=True)
+
+
+class MessageDetails(fields.StrictSchema):
+    type = fields.Choice("message_creation", required=True)
+    message_creation = fields.Object(MessageId, required=True)
+
+
+class ToolDetails(fields.StrictSchema):
+    type = fields.Choice("tool_calls", required=True)
+    tool_calls = fields.Array(fields.Variant(_STEP_CALLS), required=True)
+
+
+STEP_DETAILS: dict[str, Schema] = {
+    "message_creation": MessageDetails(),
+    "tool_calls": ToolDetails(),
+}
+
+
+class StepObject(fields.StrictSchema):
+    id = fields.ObjectId("step", required=True)
+    object = fields.Choice("thread.run.step", required=True)
+    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    run_id = fields.ObjectId("run", required=True)
+    assistant_id = fields.ObjectId("asst", required=True)
+    thread_id = fields.ObjectId("thread", required=True)
+    type = fields.Choice(*STEP_DETAILS, required=True)
+    status = fields.Choice(*STEP_STATUSES, required=True)
+    cancelled_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    expires_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    failed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    last_error = fields.Object(LastError, required=True, allow_none=True)
+    step_details = fields.Variant(STEP_DETAILS, required=True)
+    usage = fields.Object(Usage, required=True, allow_none=True)
+
+
+class RunList(ThreadList):
+    data = fields.Array(fields.Object(RunObject), required=True)
+    first_id = fields.ObjectId("run", required=True, allow_none=True)
+    last_id = fields.ObjectId("run", required=True, allow_none=True)
+
+
+class StepList(ThreadList):
+    data = fields.Array(fields.Object(StepObject), required=True)
+    first_id = fields.ObjectId("step", required=True, allow_none=True)
+    last_id = fields.ObjectId("step", required=True, allow_none=True)
 
 
 # One line of an import

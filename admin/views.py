@@ -15,8 +15,10 @@ from exchange import exports
 from models import Thread
 from rules import fields, refusals
 from rules.errors import ApiError, first_fault
+from runs import creation
 from store import copies, deletions, lists, messages
 from store.objects import Object, decoded
+from store.pages import Page
 from store.summaries import Summary, named_threads, summaries
 from store.threads import create_thread, find_thread, modify_thread
 from web.request import project
@@ -122,7 +124,7 @@ def save_metadata(thread_id: str) -> Answer:
 
 @bp.post("/threads/<thread_id>/messages")
 def add_message(thread_id: str) -> Answer:
-    return _save("Message added.", messages.create_message, thread_id)
+    return _save("Message added.", creation.add_message, thread_id)
 
 
 @bp.post("/threads/<thread_id>/copy")
@@ -172,7 +174,7 @@ def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[di
     return [display.row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
 
 
-def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary, lists.Page]:
+def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary, Page]:
     """Return the thread, its summary and a page of messages. Raises ApiError 404."""
     with database.snapshot() as connection:
         thread = find_thread(connection, project(), thread_id)
@@ -184,7 +186,7 @@ def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary
         return thread, summaries(connection, project(), [thread_id])[thread_id], page
 
 
-def _neighbours(query: dict[str, Any], page: lists.Page) -> dict[str, bool]:
+def _neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
     """Return whether there are objects before the page and after it."""
     if "before" in query:
         return {"has_previous": page.has_more, "has_next": True}

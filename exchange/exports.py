@@ -12,13 +12,14 @@ import database
 from rules.errors import ApiError
 from store import batches, lists, threads
 from store.objects import Object, decoded, message_object, thread_object
+from store.pages import Page
 
 _SPOOL_BYTES = 256 << 10
 _PIECE_BYTES = 64 << 10
 _MESSAGES_AT_ONCE = 500
 
 Render = Callable[[Object, Iterable[Object]], Iterator[bytes]]
-ListPage = Callable[[database.Connection, str, dict[str, Any]], lists.Page]
+ListPage = Callable[[database.Connection, str, dict[str, Any]], Page]
 
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
@@ -84,7 +85,7 @@ RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
 
 def _each(list_page: ListPage, project: str, filters: dict[str, Any]) -> Iterator[Object]:
     """Yield the objects of a list, oldest first, page by page."""
-    page = lists.Page([], True)
+    page = Page([], True)
     query = filters | {"limit": 100, "order": "asc"}
     while page.has_more:
         with database.snapshot(is_long="q" in query) as connection:

@@ -6,8 +6,9 @@ from typing import Any
 from flask import Flask, Response
 
 from access.api_keys import KeyCache
-from mock import faults, views
+from mock import faults, replies, views
 from mock.request_log import RequestLog
+from players.script import Script
 from web.request import Request, current
 
 
@@ -31,6 +32,9 @@ class Mock:
         self._lock, self._rules_end = Lock(), Event()
         self._is_always_on = app.config["MOCK"] == "on"
         self._keys: KeyCache = app.extensions["keys"]
+        self.first_replies = replies.read(app.config["REPLIES"])
+        self.script = app.extensions["players"].script = Script(self._is_on)
+        self.script.set_rules(self.first_replies)
 
     def set_rules(self, rules: list[dict[str, Any]]) -> None:
         """Replace the rules, and end all delays: each occupies a thread."""
@@ -56,8 +60,10 @@ class Mock:
 
     def _covers(self, request: Request) -> bool:
         """Return whether faults and log apply: with API keys under THREADS_MOCK=on only."""
-        if request.method == "OPTIONS" or request.path.startswith("/_mock/"):
-            return False
+        is_own = request.method == "OPTIONS" or request.path.startswith("/_mock/")
+        return not is_own and self._is_on()
+
+    def _is_on(self) -> bool:
         return self._is_always_on or not self._keys.is_keyed
 
     def _fault_of(self, request: Request) -> dict[str, Any] | None:

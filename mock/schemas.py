@@ -5,9 +5,10 @@ from typing import Any
 from marshmallow import ValidationError, validates_schema
 
 from rules import errors, fields
-from schemas import MAX_SECONDS
+from schemas import MAX_MODEL_CHARACTERS, MAX_SECONDS, MAX_TEXT_CHARACTERS, MAX_TOOLS
 
 MAX_DELAY_MILLISECONDS = 60_000
+ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
 _OF_STATUS = ("retry_after", "retry_after_ms", "should_retry", "message", "code", "type", "param")
 
 
@@ -81,6 +82,48 @@ def _senseless(name: str, reason: str) -> ValidationError:
 
 class FaultRules(fields.StrictSchema):
     rules = fields.Array(fields.Object(FaultRule), maximum=100, required=True)
+
+
+class ScriptedCall(fields.StrictSchema):
+    name = fields.Name(required=True)
+    arguments = fields.AnyObject(load_default=dict)
+
+
+class ScriptedError(fields.StrictSchema):
+    code = fields.Choice(*ERROR_CODES, required=True)
+    message = fields.Text(maximum=1_000, load_default="A reply rule of /_mock failed this run.")
+
+
+class Reply(fields.StrictSchema):
+    text = fields.Text(0, MAX_TEXT_CHARACTERS)
+    tool_calls = fields.Array(fields.Object(ScriptedCall), minimum=1, maximum=MAX_TOOLS)
+    error = fields.Object(ScriptedError)
+    incomplete = fields.Choice("max_completion_tokens", "max_prompt_tokens")
+    delay_ms = Delay()
+    chunk_ms = Delay()
+    chunk_characters = fields.Integer(1)
+
+    @validates_schema
+    def refuse_senseless(self, reply: dict[str, Any], **_: Any) -> None:
+        """Refuse a reply that says nothing, or two things."""
+        if reply.keys().isdisjoint(("text", "tool_calls", "error")):
+            raise _senseless("text", "a reply has a 'text', 'tool_calls' or an 'error'")
+        if "error" in reply and not reply.keys().isdisjoint(("text", "tool_calls", "incomplete")):
+            raise _senseless("error", "a reply that fails says nothing else")
+        if "incomplete" in reply and "tool_calls" in reply:
+            raise _senseless("incomplete", "a reply that is cut short has a 'text' only")
+
+
+class ReplyRule(fields.StrictSchema):
+    match = fields.Text(maximum=1_000, load_default="*")
+    assistant = fields.ObjectId("asst")
+    model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
+    times = fields.Integer(1)
+    replies = fields.Array(fields.Object(Reply), minimum=1, maximum=100, required=True)
+
+
+class ReplyRules(fields.StrictSchema):
+    rules = fields.Array(fields.Object(ReplyRule), maximum=100, required=True)
 
 
 class IdSeed(fields.StrictSchema):

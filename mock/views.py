@@ -16,9 +16,11 @@ from database.memory import is_memory
 from exchange import imports
 from mock import schemas
 from mock.request_log import shown
-from models import Assistant, Message, StoredAnswer, Thread, Tombstone
+from models import Assistant, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
+from players import pool
 from rules import refusals
 from rules.ids_and_clock import sources
+from runs import leases
 from schemas import MAX_SECONDS
 from web.operations import operation
 from web.request import current, project
@@ -47,7 +49,8 @@ def reset() -> Response:
         snapshot = file.take_snapshot()
         _load_seed(file.connection(snapshot))
         snapshots["seed"] = snapshot
-    file.restore_snapshot(snapshots["seed"])
+    with pool.current().paused():
+        file.restore_snapshot(snapshots["seed"])
     return answer({"object": "mock.reset"})
 
 
@@ -58,7 +61,8 @@ def seed() -> Response:
     lines = read_bytes().splitlines()
     if faults := list(imports.faults_in(lines)):
         raise refusals.bad_seed_lines(faults, sum(1 for line in lines if line.strip()))
-    counts = Counter(each.kind for each in imports.import_lines(project(), lines, "replace"))
+    with pool.current().paused():
+        counts = Counter(each.kind for each in imports.import_lines(project(), lines, "replace"))
     loaded = {"threads": counts["thread"], "assistants": counts["assistant"]}
     return answer({"object": "mock.seed", **loaded})
 
@@ -76,7 +80,9 @@ def restore() -> Response:
     snapshot, file = _mock().snapshots.get("snapshot"), database.the_file()
     if snapshot is None:
         raise refusals.no_snapshot()
-    file.restore_snapshot(snapshot)
+    with pool.current().paused():
+        file.restore_snapshot(snapshot)
+        database.write(leases.queue_all)
     return answer({"object": "mock.restore"})
 
 
@@ -98,6 +104,26 @@ def set_faults(body: dict[str, Any]) -> Response:
 def clear_faults() -> Response:
     _mock().set_rules([])
     return faults()
+
+
+@bp.get("/replies")
+@operation("getReplies", "Show the reply rules")
+def replies() -> Response:
+    return answer({"rules": [rule.object for rule in _mock().script.rules]})
+
+
+@bp.put("/replies")
+@operation("setReplies", "Say what runs answer", body=schemas.ReplyRules)
+def set_replies(body: dict[str, Any]) -> Response:
+    _mock().script.set_rules(body["rules"])
+    return replies()
+
+
+@bp.delete("/replies")
+@operation("clearReplies", "Return to THREADS_REPLIES")
+def clear_replies() -> Response:
+    _mock().script.set_rules(_mock().first_replies)
+    return replies()
 
 
 @bp.get("/requests")
@@ -147,7 +173,7 @@ def _mock() -> "mock.Mock":
 
 def _load_seed(connection: database.Connection) -> None:
     """Replace a snapshot's rows by the seed. Other requests may write to the database meanwhile."""
-    for table in (Assistant, Message, Thread, Tombstone, StoredAnswer):
+    for table in (Assistant, RunStep, Run, Message, Thread, Tombstone, StoredAnswer):
         connection.change(sa.delete(table))
     imports.load_seed(connection, current_app.config["SEED"])
     connection.raw.commit()

@@ -2,10 +2,10 @@
 
 from flask import Flask
 
-from routes import assistants, messages, service, threads
+from routes import assistants, messages, runs, service, threads
 from web.addresses import PREFIXES
 
-_BELOW = {assistants: "/assistants", threads: "/threads", messages: "/threads"}
+_BELOW = {assistants: "/assistants", threads: "/threads", messages: "/threads", runs: "/threads"}
 
 
 def init_app(app: Flask) -> None:

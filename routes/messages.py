@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 import database
 import schemas
+from runs import creation, drafts
 from store import lists, messages, objects
 from web.idempotency import write_once
 from web.operations import operation
@@ -18,7 +19,7 @@ bp = Blueprint("messages", __name__)
 @bp.post("/<thread_id>/messages")
 @operation("createMessage", "Add a message", schemas.MessageObject, body=schemas.CreateMessage)
 def create(thread_id: str, body: dict[str, Any]) -> Response:
-    return write_once(messages.create_message, project(), thread_id, body)
+    return write_once(creation.add_message, project(), thread_id, body)
 
 
 @bp.get("/<thread_id>/messages")
@@ -32,8 +33,8 @@ def list_messages(thread_id: str, query: dict[str, Any]) -> Response:
 @bp.get("/<thread_id>/messages/<message_id>")
 @operation("getMessage", "Retrieve a message", schemas.MessageObject)
 def retrieve(thread_id: str, message_id: str) -> Response:
-    with database.read() as connection:
-        return answer(messages.find_message(connection, project(), thread_id, message_id))
+    with database.snapshot() as connection:
+        return answer(drafts.find_message(connection, project(), thread_id, message_id))
 
 
 @bp.post("/<thread_id>/messages/<message_id>")

@@ -87,6 +87,51 @@ def server_error(status: int) -> ApiError:
     return ApiError(status, message, headers=_DO_NOT_RETRY)
 
 
+# Runs. Programs match some of these sentences (runs reference, sections 3 to 8)
+
+
+class ThreadIsLocked(ApiError):
+    """The refusal of what a thread takes only while it has no active run."""
+
+
+def no_message_while_active(thread_id: str, run_id: str) -> ApiError:
+    message = f"Can't add messages to {thread_id} while a run {run_id} is active."
+    return ThreadIsLocked(400, message)
+
+
+def has_active_run(thread_id: str, run_id: str) -> ApiError:
+    return ThreadIsLocked(400, f"Thread {thread_id} already has an active run {run_id}.")
+
+
+def nothing_to_answer() -> ApiError:
+    expected = "requires a Thread with a user message or an assistant with instructions"
+    return ApiError(400, f"Run creation {expected}.", code="invalid_thread")
+
+
+def cannot_cancel(status: str) -> ApiError:
+    return ApiError(400, f"Cannot cancel run with status '{status}'.")
+
+
+def takes_no_outputs(status: str) -> ApiError:
+    return ApiError(400, f'Runs in status "{status}" do not accept tool outputs.')
+
+
+def wrong_outputs(expected: list[str], got: list[str]) -> ApiError:
+    sent = [shown(call_id) for call_id in got[: len(expected) + 1]]
+    return ApiError(400, f"Expected tool outputs for call_ids {expected}, got {sent}")
+
+
+def no_model() -> ApiError:
+    problem = "Nothing answers a run here: the mock controls are off, so no script plays."
+    advice = "Start the server without API keys, or set THREADS_MOCK=on."
+    return ApiError(400, f"{problem} {advice}", code="model_not_configured")
+
+
+def no_stream_again() -> ApiError:
+    message = "A stream cannot be repeated: send no Idempotency-Key with 'stream'."
+    return ApiError(400, message, "stream", "invalid_value")
+
+
 # Requests that are no valid HTTP
 
 _MALFORMED = {

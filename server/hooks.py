@@ -147,6 +147,7 @@ def post_worker_init(worker: Any) -> None:
     _refuse_old_schema(worker.wsgi)
     counts_file.claim(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     gc.freeze()
+    worker.wsgi.extensions["players"].open()
     threading.Thread(target=_delete_left, args=(worker.wsgi,), daemon=True).start()
     threading.Thread(target=_give_memory_back, daemon=True).start()
 

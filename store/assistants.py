@@ -8,7 +8,7 @@ from database import Connection
 from models import Assistant
 from rules import refusals
 from rules.ids_and_clock import new_id
-from store import stored_answers
+from store import pages, stored_answers
 from store.newest import next_second
 from store.objects import Object, assistant_object, decoded, to_json
 from store.threads import stored_resources
@@ -39,17 +39,7 @@ _DELETE = sa.delete(Assistant).where(_IS_ASSISTANT)
 _PLACE = (sa.literal(0), Assistant.id, Assistant.created_at, Assistant.seq)
 _BURY = burial(sa.select(*_PLACE).where(_IS_ASSISTANT))
 
-# JSON writes a character of one byte in six at most.
-_BYTES: Any = sum(
-    sa.func.coalesce(sa.func.octet_length(COLUMNS[name]), 0) * (1 if name in _JSON_COLUMNS else 6)
-    for name in _SETTINGS
-)
-_LARGE = ("instructions", "tools", "response_format")
-LISTED = [
-    sa.case((_BYTES <= 200_000, each)).label(each.name) if each.name in _LARGE else each
-    for each in COLUMNS
-] + [_BYTES.label("bytes")]
-"""The columns of a list: the bytes of a row at most, and null for the texts of a large one."""
+LISTED = pages.sized(COLUMNS, _JSON_COLUMNS, ("instructions", "tools", "response_format"))
 _OF_SEQ = sa.select(*COLUMNS).where(Assistant.seq == sa.bindparam("of_seq"))
 
 

@@ -69,8 +69,9 @@ class Copy:
         seq = self._hidden_seq or _hide(connection, row)
         self._copy_batch(connection, seq)
         second = next_second(connection, self._project, "thread", is_new=not self._hidden_seq)
-        own = {"project": self._project, "id": new_id("thread"), "created_at": second}
-        values = row._asdict() | self._changed | own | {"seq": seq, "of_seq": seq}
+        own: dict[str, Any] = {"id": new_id("thread"), "created_at": second}
+        own |= {"project": self._project, "seq": seq, "of_seq": seq, "active_run": None}
+        values = row._asdict() | self._changed | own
         shown = connection.row(_SHOW, values)
         self._is_shown = True
         return thread_object(shown)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 import database
 from database import Connection, Values
-from models import HIDDEN_PROJECT, Message, StoredAnswer, Thread
+from models import ACTIVE_STATUSES, HIDDEN_PROJECT, Message, Run, StoredAnswer, Thread
 from rules import refusals
 from rules.errors import ApiError
 from store import stored_answers
@@ -26,6 +26,9 @@ _IS_NAMED = Thread.id == sa.bindparam("thread_id")
 _MESSAGES = sa.select(Message.seq).where(Message.thread_seq == sa.bindparam("of_seq"))
 _SOME_MESSAGES = _MESSAGES.order_by(Message.seq).limit(sa.bindparam("most"))
 _DELETE_MESSAGES = sa.delete(Message).where(Message.seq.in_(_SOME_MESSAGES.scalar_subquery()))
+_RUNS = sa.select(Run.seq).where(Run.thread_seq == sa.bindparam("of_seq"))
+_SOME_RUNS = _RUNS.order_by(Run.seq).limit(sa.bindparam("most"))
+_DELETE_RUNS = sa.delete(Run).where(Run.seq.in_(_SOME_RUNS.scalar_subquery()))
 _DELETE_THREAD = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
 _IS_LEFT = (Thread.project == HIDDEN_PROJECT, Thread.created_at < sa.bindparam("before"))
 _LEFT = sa.select(Thread.seq).where(*_IS_LEFT)
@@ -76,15 +79,17 @@ def _delete(connection: Connection, which: _Condition, values: Values) -> tuple[
     most = MESSAGES_AT_ONCE + 1
     if connection.value(statements.count, {**values, "most": most}) <= MESSAGES_AT_ONCE:
         return connection.change(statements.delete, values), []
+    connection.change(statements.cancel, values)
     connection.change(statements.hide, values)
     return len(seqs), seqs
 
 
 def _delete_batch(connection: Connection, seq: int) -> bool:
-    """Delete some messages of a hidden thread, and the thread last; return whether more is left."""
+    """Delete some messages or runs of a hidden thread, or itself; return whether more is left."""
     some = {"of_seq": seq, "most": MESSAGES_AT_ONCE}
-    if connection.change(_DELETE_MESSAGES, some) == MESSAGES_AT_ONCE:
-        return True
+    for statement in (_DELETE_MESSAGES, _DELETE_RUNS):
+        if connection.change(statement, some) == MESSAGES_AT_ONCE:
+            return True
     connection.change(_DELETE_THREAD, {"of_seq": seq})
     return False
 
@@ -102,11 +107,16 @@ class _Statements:
         hidden = {"project": HIDDEN_PROJECT, "id": own_id, "created_at": 0, "metadata": "{}"}
         self.lock = sa.select(Thread.seq).where(these).order_by(Thread.seq).with_for_update()
         self.bury = burial(places)
-        ids = sa.select(Thread.id).where(these).scalar_subquery()
+        ids, seqs = (
+            sa.select(each).where(these).scalar_subquery() for each in (Thread.id, Thread.seq)
+        )
         self.forget = stored_answers.forgetting(StoredAnswer.thread.in_(ids))
         self.count = sa.select(sa.func.count()).select_from(some)
         self.delete = sa.delete(Thread).where(these)
-        self.hide = sa.update(Thread).where(these).values(hidden)
+        cancelled = {"status": "cancelled", "player": None, "lease_end": None}
+        active = (Run.thread_seq.in_(seqs), sa.text(f"runs.status IN {ACTIVE_STATUSES}"))
+        self.cancel = sa.update(Run).where(*active).values(cancelled)
+        self.hide = sa.update(Thread).where(these).values({**hidden, "active_run": None})
 
 
 _statements: Callable[[_Condition], _Statements] = lru_cache(maxsize=8)(_Statements)

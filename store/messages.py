@@ -17,6 +17,7 @@ IS_THREAD = sa.and_(
     Thread.project == sa.bindparam("of_project"), Thread.id == sa.bindparam("thread_id")
 )
 FIND_THREAD_SEQ = sa.select(Thread.seq).where(IS_THREAD)
+_ACTIVE_RUN = sa.select(Thread.active_run).where(IS_THREAD)
 INSERT = sa.insert(Message)
 _CREATED = ("id", "created_at", "status", "completed_at", "role", "content", "attachments")
 _IS_MESSAGE = sa.and_(
@@ -26,9 +27,8 @@ _FIND = sa.select(*COLUMNS).where(_IS_MESSAGE)
 # PostgreSQL sets `seq` before the commit. Appends to a thread therefore lock its row one by one:
 # else a reader that pages forward could miss a message. SQLite has one writer at a time.
 _NAMES = (*_CREATED, "metadata")
-_ROW = FIND_THREAD_SEQ.with_for_update(key_share=True).add_columns(
-    *(sa.bindparam(name, type_=COLUMNS[name].type) for name in _NAMES)
-)
+_IF_FREE = FIND_THREAD_SEQ.where(Thread.active_run.is_(None)).with_for_update(key_share=True)
+_ROW = _IF_FREE.add_columns(*(sa.bindparam(name, type_=COLUMNS[name].type) for name in _NAMES))
 _APPEND = INSERT.from_select(["thread_seq", *_NAMES], _ROW).returning(*COLUMNS)
 _CHANGE = sa.update(Message).where(_IS_MESSAGE).values(metadata=sa.bindparam("new_metadata"))
 _MODIFY = _CHANGE.returning(*COLUMNS)
@@ -53,12 +53,16 @@ def find_message(connection: Connection, project: str, thread_id: str, message_i
 
 
 def create_message(connection: Connection, project: str, thread_id: str, body: Object) -> Object:
-    """Append a loaded CreateMessage body; return the message object. Raises ApiError 404."""
+    """Append a loaded CreateMessage body; return the message object.
+
+    Raises ApiError 404, and ThreadIsLocked (400) while the thread has an active run.
+    """
     values = message_values(body, unix_now())
-    row = connection.row(_APPEND, {"of_project": project, "thread_id": thread_id, **values})
-    if not row:
-        raise refusals.not_found("thread", thread_id)
-    return message_object(row, thread_id)
+    key = {"of_project": project, "thread_id": thread_id}
+    if row := connection.row(_APPEND, key | values):
+        return message_object(row, thread_id)
+    find_thread_seq(connection, project, thread_id)
+    raise refusals.no_message_while_active(thread_id, connection.value(_ACTIVE_RUN, key))
 
 
 def modify_message(

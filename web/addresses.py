@@ -11,7 +11,6 @@ _HOSTED = (
     *("audio", "batches", "chat", "completions", "containers", "conversations"),
     *("deployments", "embeddings", "evals", "files", "fine_tuning", "images", "models"),
     *("moderations", "organization", "realtime", "responses", "uploads", "vector_stores", "videos"),
-    *("threads/runs", "threads/[^/]+/runs"),
 )
 _NOT_SERVED = re.compile(f"/({'|'.join(_HOSTED)})(/.*)?", re.DOTALL)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from flask import Response
 from marshmallow import Schema
-from werkzeug.exceptions import NotFound
 
 from rules import fields, refusals
 from rules.errors import ApiError
@@ -17,6 +16,8 @@ PATH_IDS = {
     "thread_id": ("thread", "thread"),
     "message_id": ("msg", "message"),
     "assistant_id": ("asst", "assistant"),
+    "run_id": ("run", "run"),
+    "step_id": ("step", "run step"),
 }
 """The ids in a path: the prefix of each, and the kind of its object."""
 
@@ -58,8 +59,6 @@ def check_ids(arguments: dict[str, Any]) -> None:
     for param, value in arguments.items():
         if param not in PATH_IDS:
             continue
-        if (param, value) == ("thread_id", "runs"):  # /threads/runs of the hosted API is not served
-            raise NotFound
         prefix, kind = PATH_IDS[param]
         if not value.startswith(prefix):
             fault = fields.wrong_prefix(value, prefix)

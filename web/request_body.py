@@ -16,6 +16,8 @@ from rules.strict_json import parse_object
 from web.request import Request, current
 
 _PIECE_BYTES = _LARGE_BYTES = 64 << 10
+_IGNORED = ("api-version", "include[]")
+"""AzureOpenAI sends its version with every request; `include` asks for results of file searches."""
 _NOTHING = nullcontext()
 _PLACES = Places(2)
 
@@ -37,7 +39,7 @@ def read_query(schema: Schema) -> dict[str, Any]:
     texts: dict[str, Any] = {}
     pairs: dict[str, str] = {}
     for name, values in current().args.lists():
-        if name == "api-version":  # AzureOpenAI sends it with every request
+        if name in _IGNORED:
             continue
         if len(values) > 1:
             raise refusals.duplicate_parameter(name)

@@ -20,7 +20,7 @@ _OPEN_VIEWS = ("home", "admin", "healthz", "readyz", "document", "docs", "docs_a
 MAX_FORM_BYTES = 12 * MAX_TEXT_CHARACTERS + 131_072
 """A form encodes a character of four bytes in twelve; the rest is for metadata."""
 _NEED_NO_KEY = {"static", *(f"service.{view}" for view in _OPEN_VIEWS)}
-_OF_THE_API = ("_assistants", "_threads", "_messages")
+_OF_THE_API = ("_assistants", "_threads", "_messages", "_runs")
 _FORWARDED = re.compile("HTTP_(X_FORWARDED_|FORWARDED$)")
 
 

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 import database
 from exchange import exports
 from models import Message
-from store import batches, copies, lists
+from store import batches, copies
+from store import pages as store_pages
 from store.objects import to_json
 
 SIZE = 200_000
@@ -25,7 +26,7 @@ BATCH = 800_000
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of these tests has eight large messages, a batch four."""
-    monkeypatch.setattr(lists, "MAX_PAGE_BYTES", PAGE)
+    monkeypatch.setattr(store_pages, "MAX_PAGE_BYTES", PAGE)
     monkeypatch.setattr(batches, "MAX_BYTES", BATCH)
 
 
@@ -50,7 +51,7 @@ def pages(client: FlaskClient, thread_id: str, **query: Any) -> list[list[str]]:
     while has_more:
         address = f"/threads/{thread_id}/messages"
         answer = client.get(address, query_string=query, buffered=True)
-        assert len(answer.data) <= lists.MAX_PAGE_BYTES or len(answer.json["data"]) == 1
+        assert len(answer.data) <= store_pages.MAX_PAGE_BYTES or len(answer.json["data"]) == 1
         has_more = answer.json["has_more"]
         found.append([each["id"] for each in answer.json["data"]])
         query[param] = found[-1][-1 if param == "after" else 0]
@@ -75,7 +76,7 @@ def test_pages_end_early_and_have_each_message_once(
 def test_a_message_that_is_larger_than_a_page_is_a_page(
     client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lists, "MAX_PAGE_BYTES", SIZE // 2)
+    monkeypatch.setattr(store_pages, "MAX_PAGE_BYTES", SIZE // 2)
     found = pages(client, large, order="asc")
     whole = pages(client, large, order="asc", limit=7)
     assert list(chain.from_iterable(found)) == list(chain.from_iterable(whole))

@@ -1,0 +1,26 @@
+"""THREADS_REPLIES: the reply rules of a start."""
+
+import sys
+from pathlib import Path
+
+from marshmallow import ValidationError
+
+from mock.schemas import ReplyRules
+from rules.errors import ApiError, first_fault
+from rules.strict_json import parse_object
+from store.objects import Object
+
+
+def read(path: str) -> list[Object]:
+    """Return the loaded rules of a JSON file; none without a path. Raises SystemExit."""
+    if not path:
+        return []
+    try:
+        rules: list[Object] = ReplyRules().load(parse_object(Path(path).read_bytes()))["rules"]
+    except OSError as error:
+        sys.exit(f"THREADS_REPLIES: {path}: {error.strerror}.")
+    except ValidationError as error:
+        sys.exit(f"THREADS_REPLIES: {path}: {first_fault(error)}")
+    except ApiError as refusal:
+        sys.exit(f"THREADS_REPLIES: {path}: {refusal}")
+    return rules

@@ -1,0 +1,1 @@
+"""What plays runs: threads that take queued runs, and what answers in them."""

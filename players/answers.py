@@ -1,0 +1,106 @@
+"""The interface of what answers: a question in; parts of an answer out, or an AnswerError."""
+
+from collections.abc import Iterator
+from threading import Event
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+import sqlalchemy as sa
+
+from database import Connection
+from models import Message
+from store.objects import Object
+
+_OF_THE_USER = (Message.thread_seq == sa.bindparam("thread_seq"), Message.role == "user")
+_LAST = sa.select(Message.content).where(*_OF_THE_USER).order_by(Message.seq.desc()).limit(1)
+
+
+class Text(NamedTuple):
+    """A piece of the text."""
+
+    text: str
+
+
+class Call(NamedTuple):
+    """A piece of a function call: the first one of a number has the name."""
+
+    number: int
+    name: str
+    arguments: str
+
+
+class Finish(NamedTuple):
+    """The end of an answer.
+
+    `reason` is `stop`, `tool_calls`, `max_completion_tokens` or `max_prompt_tokens`. `script` comes
+    back with the run's next turn.
+    """
+
+    reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    script: str | None = None
+
+    @property
+    def usage(self) -> Object:
+        """The usage object (runs reference, section 4)."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_token_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        }
+
+
+Part = Text | Call | Finish
+
+
+class AnswerError(Exception):
+    """A failure that the run tells: `code` is one of the contract's last_error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Stopped(Exception):
+    """The run was cancelled, was taken away, or its process stops."""
+
+
+class Stop:
+    """The order to a player to stop, with the reason."""
+
+    def __init__(self) -> None:
+        self._event, self.reason = Event(), ""
+
+    def order(self, reason: str) -> None:
+        """Order it; the first reason counts."""
+        self.reason = self.reason or reason
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for some seconds. Raises Stopped."""
+        if self._event.wait(seconds) if seconds > 0 else self._event.is_set():
+            raise Stopped
+
+
+class Question(NamedTuple):
+    """What is to be answered: the row of a run, and the last message of the user."""
+
+    run: Any
+    last_text: str
+
+
+class Answerer(Protocol):
+    """What answers: the script, or a model."""
+
+    def answer(self, question: Question, stop: Stop) -> Iterator[Part]:
+        """Yield the parts; a Finish is the last one. Raises AnswerError, Stopped."""
+
+
+def question_of(connection: Connection, run: Any) -> Question:
+    """Return the question of a run."""
+    row = connection.row(_LAST, {"thread_seq": run.thread_seq})
+    parts = orjson.loads(row.content) if row else []
+    return Question(run, "\n".join(part["text"]["value"] for part in parts if "text" in part))

@@ -1,0 +1,94 @@
+"""A play: one player takes a queued run, and goes on until the run waits, ends or is lost."""
+
+import logging
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+import sqlalchemy as sa
+
+import database
+from models import RunStep
+from players import events
+from players.answers import Answerer, AnswerError, Question, Stop, Stopped, question_of
+from players.streams import Stream
+from players.turn import Turn
+from rules.errors import ApiError
+from runs import rows, states
+from runs.states import End, LostRun
+
+log = logging.getLogger("threads")
+
+CHANGED, STOPPING, REPLACED = "changed", "stopping", "replaced"
+"""The reasons to stop: the run was changed, the process stops, all data are replaced."""
+_STOPPED = {"code": "server_error", "message": "The server stopped while it answered this run."}
+_BROKEN = {"code": "server_error", "message": "The server had an error. Its log has the cause."}
+_COUNT = sa.select(sa.func.count()).where(RunStep.run_seq == sa.bindparam("of_run_seq"))
+
+
+class Play:
+    """One play of a run. `token` is the name of its player in the run's row."""
+
+    def __init__(self, answerer: Answerer, stream: Stream | None = None) -> None:
+        """`stream` takes the events of a streamed run."""
+        self.token, self.stop = token_hex(8), Stop()
+        self.is_playing = False
+        self.stream, self._answerer = stream, answerer
+        self._thread_id = ""
+
+    def play(self, seq: int) -> None:
+        """Take the run with this `seq` and play it; do nothing if it cannot be taken."""
+        if self.stop.reason:
+            return
+        run = database.write(lambda connection: states.claim(connection, seq, self.token))
+        if run is None:
+            return
+        self.is_playing = True
+        turn, question = self._begin(run)
+        if self.stream:
+            self.stream.tell([events.run_event(run, self._thread_id)])
+        try:
+            self._answer(turn, question)
+        except (LostRun, Stopped):
+            with suppress(LostRun):
+                self._settle(turn)
+
+    def _begin(self, run: Any) -> tuple[Turn, Question]:
+        with database.snapshot() as connection:
+            self._thread_id = states.thread_of(connection, run).id
+            count = connection.value(_COUNT, {"of_run_seq": run.seq})
+            question = question_of(connection, run)
+        return Turn(run, self._thread_id, count, self.stream), question
+
+    def _answer(self, turn: Turn, question: Question) -> None:
+        try:
+            for part in self._answerer.answer(question, self.stop):
+                self.stop.wait(0)
+                turn.take(part)
+        except AnswerError as error:
+            turn.end(_failure({"code": error.code, "message": str(error)}), ("in_progress",))
+        except (ApiError, LostRun, Stopped):
+            raise
+        except Exception:
+            log.exception("Error in an answer")
+            turn.end(_failure(_BROKEN), ("in_progress",))
+
+    def _settle(self, turn: Turn) -> None:
+        """End a run that was stopped, as its row and the reason say. Raises LostRun."""
+        if self.stop.reason == REPLACED:
+            return
+        with database.read() as connection:
+            row = rows.row_of(connection, turn.run.seq)
+        is_own = row is not None and row.player == self.token
+        if is_own and row.status == "cancelling":
+            turn.end(End("cancelled"), ("cancelling",))
+        elif is_own and turn.has_shown:
+            turn.end(_failure(_STOPPED), ("in_progress",))
+        elif is_own:
+            database.write(lambda connection: states.queue_again(connection, turn.run))
+        elif row is not None and self.stream:
+            self.stream.tell([events.run_event(row, self._thread_id)])
+
+
+def _failure(error: dict[str, str]) -> End:
+    return End("failed", error=error)

@@ -1,0 +1,39 @@
+"""The lock of a thread: while a run is active, the thread names it.
+
+Whoever changes both locks the thread's row first, so that no two transactions wait for each other.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from database import Connection
+from models import Thread
+from rules import refusals
+from store.messages import IS_THREAD
+
+_IS_FREE = (IS_THREAD, Thread.active_run.is_(None))
+_LOCK = {"active_run": sa.bindparam("run_id", type_=sa.Text)}
+_TAKE = sa.update(Thread).where(*_IS_FREE).values(_LOCK).returning(Thread.seq)
+_IS_LOCKED = (Thread.seq == sa.bindparam("of_seq"), Thread.active_run == sa.bindparam("run_id"))
+_FREE = sa.update(Thread).where(*_IS_LOCKED).values(active_run=None)
+_HOLD = sa.select(Thread.seq).where(IS_THREAD).with_for_update(key_share=True)
+
+
+def take(connection: Connection, project: str, thread_id: str, run_id: str) -> int | None:
+    """Lock a thread for a new run. Return its `seq`, or None if it is locked or does not exist."""
+    values = {"of_project": project, "thread_id": thread_id, "run_id": run_id}
+    return connection.value(_TAKE, values)  # type: ignore[no-any-return]
+
+
+def free(connection: Connection, run: Any) -> None:
+    """Free the thread of a run that ends in this transaction."""
+    connection.change(_FREE, {"of_seq": run.thread_seq, "run_id": run.id})
+
+
+def hold(connection: Connection, project: str, thread_id: str) -> int:
+    """Let no other transaction lock or free a thread; return its `seq`. Raises ApiError 404."""
+    seq = connection.value(_HOLD, {"of_project": project, "thread_id": thread_id})
+    if seq is None:
+        raise refusals.not_found("thread", thread_id)
+    return int(seq)
