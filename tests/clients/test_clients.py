@@ -11,10 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Server, give_up, npm_install
+from conftest import Server, give_up, npm_install, serving
 
 from config import ROOT
 
@@ -42,11 +43,16 @@ WEATHER = {
 pytestmark = pytest.mark.timeout(400)  # the first run installs
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One live server with the mock controls, shared by all programs."""
+    with serving(tmp_path_factory.mktemp("server") / "log") as server:
+        yield server
+
+
 @pytest.fixture
 def weather(server: Server) -> None:
     """A script for questions about the weather; all other answers repeat the question."""
-    if server.call("POST", "/v1/threads/runs", {}).status == 404:
-        pytest.skip("this server has no runs")
     assert server.call("PUT", "/_mock/replies", {"rules": [WEATHER]}).status == 200
 
 
