@@ -193,6 +193,7 @@ def _give_memory_back() -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Leave nothing of a stopped server in SQLite's log."""
+    """Leave no run without its end, and nothing of a stopped server in SQLite's log."""
     if hasattr(worker, "wsgi"):
+        worker.wsgi.extensions["players"].stop()
         startup.close(worker.wsgi)

@@ -186,9 +186,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             client.sendall("\r\n".join([*lines, "", ""]).encode() + body)
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
-        """Stop: finish the requests in work, and wait for no silent client."""
+        """Stop: finish the requests and runs in work, and wait for no silent client."""
         super().handle_exit(sig, frame)
-        threading.Thread(target=self._end_waits, daemon=True).start()
+        for end in (self._end_waits, self.wsgi.extensions["players"].stop):
+            threading.Thread(target=end, daemon=True).start()
 
     def _end_waits(self) -> None:
         while True:

@@ -67,12 +67,19 @@ def finish(response: Response) -> Response:
         headers.update(_PAGE_HEADERS)
     elif headers.get("Content-Type") == "application/json" and _is_keyed():
         headers["Cache-Control"] = "no-store"
-    request_log.record(request, response, elapsed)
+    if response.is_streamed:  # its time is that of the whole stream
+        response.call_on_close(lambda: _record(request, response))
+    else:
+        _record(request, response)
     if "Connection" in headers or (request.body is None and has_body(request)):
         _close_connection(request)
     if (response.content_length or 0) > _SPOOLED_BYTES and not response.is_streamed:
         _spool(response)
     return response
+
+
+def _record(request: Request, response: Response) -> None:
+    request_log.record(request, response, perf_counter_ns() - request.started)
 
 
 def _is_keyed() -> bool:
