@@ -73,6 +73,7 @@ def is_keyed(settings: dict[str, Any]) -> bool:
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
+    _use_one_arena()
     os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
     settings = read_settings()
     check_addresses(server.cfg, is_keyed(settings))
@@ -85,6 +86,12 @@ def on_starting(server: Any) -> None:
         _prepare_in_child()
     importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
+
+
+def _use_one_arena() -> None:
+    """Let the threads of all processes share glibc's first arena: only that shrinks at its end."""
+    with suppress(AttributeError):  # other libraries have none; a thread that runs keeps its own
+        _LIBRARY.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _prepare_in_child() -> None:
@@ -186,7 +193,6 @@ def _delete_left(app: Flask) -> None:
 def _give_memory_back() -> None:
     """Let glibc keep little of what large requests have freed; other libraries keep none."""
     with suppress(AttributeError):
-        _LIBRARY.mallopt(_M_ARENA_MAX, _ARENAS)
         while True:
             time.sleep(_TRIM_SECONDS)
             _LIBRARY.malloc_trim(0)

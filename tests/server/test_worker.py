@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -22,6 +23,7 @@ HALF_BODY = POST + b'Content-Length: 100\r\n\r\n{"metadata'
 LARGE_HALF_BODY = POST + b"Content-Length: 16000000\r\n\r\n" + b"x" * 4_000_000
 LARGE_LIST_BYTES = 3_000_000
 STALLED = 20
+ARENA_BYTES = 64 << 20
 
 
 @pytest.fixture
@@ -66,6 +68,16 @@ def memory(server: Server) -> int:
     texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in server.workers()]
     lines = [line for text in texts for line in text.splitlines() if line.startswith("Pss:")]
     return sum(int(line.split()[1]) for line in lines) * 1024
+
+
+def arenas(pid: int) -> int:
+    """Return how many arenas a process has beside glibc's first: each reserves aligned 64 MB."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    ends = dict(spans)
+    return sum(
+        begin % ARENA_BYTES == 0 and ends.get(end) == begin + ARENA_BYTES for begin, end in spans
+    )
 
 
 # clients that stall
@@ -167,6 +179,16 @@ def test_bodies_that_do_not_end_are_not_kept_in_memory(
         assert server.call("POST", "/v1/threads", {}).status == 200
         assert all(map(is_open, clients))
         assert memory(server) - before < STALLED * 4_000_000 / 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_the_threads_of_a_worker_share_one_arena(
+    serve: Callable[..., Any], connect: Callable[..., list[socket.socket]]
+) -> None:
+    with serve() as server:
+        connect(server, HALF_BODY)
+        assert server.call("POST", "/v1/threads", {}).status == 200
+        assert list(map(arenas, server.workers())) == [0]
 
 
 def test_a_termination_waits_for_no_stalled_client(
