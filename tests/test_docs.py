@@ -4,12 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from conftest import NODE_FOLDER, Server
+from conftest import NODE_FOLDER, Server, serving
 from flask import Flask
 
 import cli
@@ -20,6 +21,13 @@ README = (config.ROOT / "README.md").read_text()
 PAGES = [config.ROOT / "README.md", *sorted((config.ROOT / "docs").glob("*.md"))]
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 NOT_IN_TABLES = {"/", "/docs/{name}", "/static/{filename}"}
+
+
+@pytest.fixture(scope="module")
+def mocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A live server with the mock controls."""
+    with serving(tmp_path_factory.mktemp("mocked") / "log") as server:
+        yield server
 
 
 def table(header: str) -> list[list[str]]:
@@ -89,16 +97,24 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_python_examples_run_one_after_another(server: Server) -> None:
+def test_the_python_examples_run_one_after_another(mocked: Server) -> None:
     examples = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     assert "http://127.0.0.1:8000/v1" in examples
-    examples = examples.replace("http://127.0.0.1:8000/v1", server.base_url)
+    examples = examples.replace("http://127.0.0.1:8000/v1", mocked.base_url)
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", examples]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     *chat, last_line = done.stdout.splitlines()
-    assert chat == ["user Hello!", "assistant Hi. How can I help?"]
+    assert chat == ["The run is completed", "user Hello!", "assistant Hello!"]
     assert re.fullmatch(r"thread_\w{24} \{'user': 'u3'\}", last_line)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_mock_controls_take_the_rules_that_are_shown(page: Path, mocked: Server) -> None:
+    command = r"curl (?:-X (\w+) )?localhost:8000(/_mock/\w+) [^\n]*-d '([^']*)'"
+    for method, path, body in re.findall(command, page.read_text()):
+        assert mocked.call(method or "POST", path, json.loads(body)).status == 200
+        assert mocked.call("DELETE", path).status == 200
 
 
 def test_the_node_example_runs(server: Server, node: str) -> None:
