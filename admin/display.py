@@ -1,6 +1,7 @@
 """The contents of the pages: rows of a list, times, shortened texts, Markdown."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -129,6 +130,21 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
+def tools_in_words(tools: list[dict[str, Any]]) -> str:
+    """Return the kinds of an assistant's tools, with their numbers."""
+    counts = Counter(tool["type"].replace("_", " ") for tool in tools)
+    words = [kind if count == 1 else f"{count} {kind}s" for kind, count in counts.items()]
+    return ", ".join(words) or "none"
+
+
+def faults_of(faults: dict[str, str], name: str) -> str:
+    """Return the sentences about a field of a form and about what is in it."""
+    inside = (f"{name}.", f"{name}[")
+    return " ".join(
+        text for path, text in faults.items() if path == name or path.startswith(inside)
+    )
+
+
 def is_long(text: str) -> bool:
     """Return whether the page folds a text."""
     return len(text) > 2_000 or text.count("\n") > 30
@@ -208,4 +224,16 @@ def _set_attributes(state: Any) -> None:
 _INTERRUPTIBLE = ["paragraph", "reference", "blockquote", "list", "table"]
 _REST = Markup('<p class="more">This page is full: the rest of the text is in the raw JSON.</p>')
 _MARKDOWN = _markdown_renderer()
-FILTERS = (ago, headline, is_long, markdown, message_count, pretty, short, short_id, shown)
+FILTERS: tuple[Callable[..., Any], ...] = (
+    ago,
+    faults_of,
+    headline,
+    is_long,
+    markdown,
+    message_count,
+    pretty,
+    short,
+    short_id,
+    shown,
+    tools_in_words,
+)

@@ -7,19 +7,37 @@ from flask import flash, redirect, render_template, request
 from marshmallow import Schema, ValidationError
 from werkzeug.wrappers import Response
 
+from admin.schemas import EditAssistant, ImportLines, NewAssistant
 from rules import fields, refusals
 from rules.errors import ApiError, Fault, faults_by_path, shown
-from schemas import MAX_TEXT_CHARACTERS, CreateMessage, CreateThread, ModifyThread
+from schemas import (
+    EFFORTS,
+    MAX_TEXT_CHARACTERS,
+    CreateMessage,
+    CreateThread,
+    ModifyAssistant,
+    ModifyThread,
+)
 from web.request_body import read_bytes
+from web.request_checks import MAX_FORM_BYTES
 
-LIMITS = {
+MAX_LINES = 500
+"""The lines of an import by form: as many as one transaction stores."""
+LIMITS: dict[str, Any] = {
     "MAX_TEXT": MAX_TEXT_CHARACTERS,
     "MAX_PAIRS": fields.MAX_METADATA_PAIRS,
     "MAX_KEY": fields.MAX_METADATA_KEY_CHARACTERS,
     "MAX_VALUE": fields.MAX_METADATA_VALUE_CHARACTERS,
+    "LONGEST": {
+        name: field.maximum
+        for name, field in ModifyAssistant().fields.items()
+        if isinstance(field, fields.Text)
+    },
+    "EFFORTS": EFFORTS,
+    "MAX_LINES": MAX_LINES,
 }
 """The limits as the templates name them."""
-_MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 8
+_MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 12
 _MAX_CHARACTERS = MAX_TEXT_CHARACTERS + 50_000
 _MAX_BYTES_WITHOUT_TEXTS = 16_384
 _MAX_BYTES_SHOWN_AGAIN = 4_000
@@ -35,11 +53,13 @@ class Form(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """A form's template, the schema of its body, and the names of the body's values."""
+    """A form: its template, the schema of its body, and the names of the body's values."""
 
     template: str
     schema: Schema
     names: tuple[str, ...]
+    texts: tuple[str, ...] = ("role", "content")  # the fields beside metadata
+    characters: int = _MAX_CHARACTERS
 
 
 def read_filters() -> dict[str, str]:
@@ -79,7 +99,8 @@ def show_again(refusal: ApiError) -> Answer:
     """Show the form of this request again with a refusal; raise that if there is no form."""
     if request.endpoint not in FORMS:
         raise refusal
-    return show(Form(_fields(), {}, {"form": refusal.message}), refusal.status)
+    place = refusal.param if refusal.param in FORMS[request.endpoint or ""].texts else None
+    return show(Form(_fields(), {}, {place or "form": refusal.message}), refusal.status)
 
 
 def show_short_again(refusal: ApiError) -> Answer:
@@ -92,13 +113,16 @@ def show_short_again(refusal: ApiError) -> Answer:
 
 def refuse_large_form() -> None:
     """Refuse what no page sends: too many bytes, fields or characters. Raises ApiError 413."""
-    if request.endpoint not in FORMS:
+    kind = FORMS.get(request.endpoint or "")
+    if kind is None:
         request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
-    request.max_form_parts = _MAX_FIELDS
     # The fields are counted before they are parsed: each takes far more memory than its bytes.
-    if read_bytes().count(b"&") >= _MAX_FIELDS:
+    request.max_form_parts = _MAX_FIELDS  # of a form with a file, which has no `&` between them
+    count = read_bytes().count(b"&")
+    if count >= _MAX_FIELDS and request.mimetype != "multipart/form-data":
         raise refusals.form_too_large()
-    if sum(len(text) for _, texts in request.form.lists() for text in texts) > _MAX_CHARACTERS:
+    length = sum(len(text) for _, texts in request.form.lists() for text in texts)
+    if length > (kind.characters if kind else _MAX_CHARACTERS):
         raise refusals.form_too_large()
 
 
@@ -110,7 +134,8 @@ def done(notice: str, address: str) -> Answer:
 
 def _fields() -> dict[str, Any]:
     pairs = zip(_texts("key"), _texts("value"), strict=False)
-    texts: dict[str, Any] = {name: (_texts(name) or [""])[0] for name in ("role", "content")}
+    names = FORMS[request.endpoint or ""].texts
+    texts: dict[str, Any] = {name: (_texts(name) or [""])[0] for name in names}
     return texts | {"pairs": [(key, value) for key, value in pairs if key or value]}
 
 
@@ -127,15 +152,27 @@ def _refuse_nul() -> None:
 
 def _body(texts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return the body of a form. A thread without a text has no message."""
-    message = {"role": texts["role"], "content": texts["content"]}
-    messages = [message] if texts["content"] else []
-    values = {**message, "messages": messages, "metadata": dict(texts["pairs"])}
+    message = {name: texts[name] for name in ("role", "content") if name in texts}
+    messages = [message] if texts.get("content") else []
+    values = {**texts, "messages": messages, "metadata": dict(texts["pairs"])}
     return {name: values[name] for name in names}
 
 
+def _assistant(schema: Schema) -> _Kind:
+    names = tuple(schema.fields)
+    texts = tuple(name for name in names if name != "metadata")
+    return _Kind("assistant.html", schema, names, texts, 2 * MAX_TEXT_CHARACTERS)
+
+
+_IMPORT = ("lines", "on_conflict")
 FORMS = {
     "admin.create": _Kind("new.html", CreateThread(), ("messages", "metadata")),
     "admin.save_metadata": _Kind("metadata.html", ModifyThread(), ("metadata",)),
     "admin.add_message": _Kind("message.html", CreateMessage(), ("role", "content")),
+    "admin.create_assistant": _assistant(NewAssistant()),
+    "admin.save_assistant": _assistant(EditAssistant()),
+    "admin.import_assistants": _Kind(
+        "import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES
+    ),
 }
 """The forms, by the view that receives each."""

@@ -1,12 +1,14 @@
-"""The schemas of the page's query strings."""
+"""The schemas of the page's query strings, and of the texts in its forms."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import ValidationError
+from marshmallow import ValidationError, missing, pre_load
 
 from rules import errors, fields
-from schemas import ListThreads
+from rules.strict_json import parse
+from schemas import FORMATS, MAX_TOOLS, TOOLS, ListThreads, ModifyAssistant
 
 MESSAGES_A_PAGE = 50
 
@@ -57,3 +59,63 @@ class BrowseMessages(fields.StrictSchema):
     after = fields.ObjectId("msg")
     before = fields.ObjectId("msg")
     at = fields.ObjectId("msg")
+
+
+class NumberText(fields.Number):
+    """A number in a text, written with a decimal point."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", value.strip()):
+            value = float(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class JsonText(fields.Text):
+    """A JSON array or object in a text, loaded by another field; any other text is a word."""
+
+    def __init__(self, field: fields.Field, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.field = field
+
+    def read(self, value: Any) -> Any:
+        text = value.strip()
+        try:
+            return self.field.deserialize(parse(text.encode()) if text[:1] in "{[" else text)
+        except errors.ApiError as refusal:
+            fault = errors.Fault(refusal.code, refusal.message)
+            raise ValidationError(fault) from refusal
+
+
+_TOOLS = JsonText(fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS), null_as="[]")
+_FORMAT = JsonText(fields.WordOrVariant(["auto"], FORMATS), allow_none=True)
+
+
+class EditAssistant(ModifyAssistant):
+    """The form of an assistant: a blank text stands for null."""
+
+    temperature = NumberText(0, 2, allow_none=True)
+    top_p = NumberText(0, 1, allow_none=True)
+    tools = _TOOLS  # type: ignore[assignment]
+    response_format = _FORMAT  # type: ignore[assignment]
+
+    class Meta(fields.StrictSchema.Meta):
+        exclude = ("tool_resources",)
+
+    @pre_load
+    def read_blanks(self, texts: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the texts with None for blank ones. A model is never blank."""
+        return {
+            name: text if name in ("metadata", "model") or text.strip() else None
+            for name, text in texts.items()
+        }
+
+
+class NewAssistant(EditAssistant):
+    """The form of a new assistant, which may have an id of its own."""
+
+    id = fields.ObjectId("asst", null_as=missing)
+
+
+class ImportLines(fields.StrictSchema):
+    lines = fields.Text(0)
+    on_conflict = fields.Choice("skip", "replace")

@@ -50,7 +50,7 @@ def threads() -> Answer:
             rows = _rows(connection, page.objects)
     except (ApiError, ValidationError) as error:
         return _refused_list(filters, error)
-    return _list(filters, rows=rows, **_neighbours(query, page))
+    return _list(filters, rows=rows, **neighbours(query, page))
 
 
 @bp.get("/threads.json")
@@ -67,7 +67,7 @@ def export() -> Response:
     form = query.pop("form")
     threads = exports.export(project(), query, _FILES[form][2])
     pieces = _as_array(threads) if form == "json" else chain.from_iterable(threads)
-    return _download(pieces, form, "threads")
+    return download(pieces, form, "threads")
 
 
 @bp.get("/threads/new")
@@ -77,7 +77,7 @@ def new() -> str:
 
 @bp.post("/threads")
 def create() -> Answer:
-    return _save("Thread created.", create_thread)
+    return save("Thread created.", create_thread)
 
 
 @bp.post("/example")
@@ -93,7 +93,7 @@ def thread(thread_id: str) -> str:
     thread, summary, page = _read_thread(thread_id, query)
     shown = {"thread": decoded(thread), "messages": decoded(page.objects), "summary": summary}
     budget = display.Budget()
-    return render_template("thread.html", budget=budget, **shown, **_neighbours(query, page))
+    return render_template("thread.html", budget=budget, **shown, **neighbours(query, page))
 
 
 @bp.get("/threads/<thread_id>.json")
@@ -106,7 +106,7 @@ def thread_json(thread_id: str) -> Response:
 def export_thread(thread_id: str) -> Response:
     form = read_query(_EXPORT_ONE)["form"]
     pieces = exports.export_thread(project(), thread_id, _FILES[form][2])
-    return _download(pieces, form, thread_id)
+    return download(pieces, form, thread_id)
 
 
 @bp.get("/threads/<thread_id>/metadata")
@@ -119,12 +119,12 @@ def edit_metadata(thread_id: str) -> str:
 
 @bp.post("/threads/<thread_id>/metadata")
 def save_metadata(thread_id: str) -> Answer:
-    return _save("Metadata saved.", modify_thread, thread_id)
+    return save("Metadata saved.", modify_thread, thread_id)
 
 
 @bp.post("/threads/<thread_id>/messages")
 def add_message(thread_id: str) -> Answer:
-    return _save("Message added.", creation.add_message, thread_id)
+    return save("Message added.", creation.add_message, thread_id)
 
 
 @bp.post("/threads/<thread_id>/copy")
@@ -186,14 +186,14 @@ def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary
         return thread, summaries(connection, project(), [thread_id])[thread_id], page
 
 
-def _neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
+def neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
     """Return whether there are objects before the page and after it."""
     if "before" in query:
         return {"has_previous": page.has_more, "has_next": True}
     return {"has_previous": "after" in query, "has_next": page.has_more}
 
 
-def _save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:
+def save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:
     """Store the form and show its object, or show the form again with its faults."""
     form = forms.read_form()
     if form.faults:
@@ -221,7 +221,9 @@ def _refused_list(filters: dict[str, str], error: ApiError | ValidationError) ->
 
 
 def _address(stored: Object) -> str:
-    """Return the address at which a thread or a message is shown."""
+    """Return the address at which a thread, a message or an assistant is shown."""
+    if stored["object"] == "assistant":
+        return url_for(".assistant", assistant_id=stored["id"])
     at = stored["id"] if "thread_id" in stored else None
     return url_for(".thread", thread_id=stored.get("thread_id", stored["id"]), at=at, _anchor=at)
 
@@ -255,7 +257,7 @@ def _as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
     yield b"[]\n" if opening == b"[" else b"]\n"
 
 
-def _download(pieces: Iterator[bytes], form: str, name: str) -> Response:
+def download(pieces: Iterator[bytes], form: str, name: str) -> Response:
     """Stream a file. The first piece is read at once: a refusal comes before any byte leaves."""
     first = next(pieces, b"")
     content_type, suffix, _ = _FILES[form]

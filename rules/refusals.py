@@ -301,15 +301,28 @@ def form_no_longer_valid() -> ApiError:
     return ApiError(400, message, "csrf_token", "invalid_form")
 
 
+def assistant_exists(id_: str) -> ApiError:
+    return ApiError(400, f"Assistant {id_} exists already.", "id", "id_exists")
+
+
 # Imports
 
 
-def message_id_twice() -> ApiError:
-    return ApiError(400, "Two messages of this thread have the same id.", "messages")
+def nothing_to_import() -> ApiError:
+    return ApiError(400, "Choose a file, or paste lines.", "lines")
 
 
-def message_of_another_thread(param: str) -> ApiError:
-    return invalid(param, "the message is of another thread")
+def too_many_lines(most: int) -> ApiError:
+    advice = "flask import takes any number."
+    return ApiError(400, f"A form takes at most {most:,} lines; {advice}", "lines")
+
+
+def id_twice(kind: str, parent: str, param: str) -> ApiError:
+    return ApiError(400, f"Two {kind}s of this {parent} have the same id.", param)
+
+
+def of_another(kind: str, parent: str, param: str) -> ApiError:
+    return invalid(param, f"the {kind} is of another {parent}")
 
 
 def one_document() -> ApiError:

@@ -17,6 +17,14 @@ _STRING_OR_SIGN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{,]', re.DOTALL)
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return a strict JSON object. Raises ApiError 400."""
+    value = parse(data)
+    if not isinstance(value, dict):
+        raise refusals.no_object(fields.kind_of(value))
+    return value
+
+
+def parse(data: bytes) -> Any:
+    """Return a strict JSON value. Raises ApiError 400."""
     try:
         text = data.removeprefix(_BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -28,8 +36,6 @@ def parse_object(data: bytes) -> dict[str, Any]:
             _refuse_unstorable(value)
     except (ValueError, RecursionError) as error:
         raise refusals.invalid_json() from error
-    if not isinstance(value, dict):
-        raise refusals.no_object(fields.kind_of(value))
     return value
 
 

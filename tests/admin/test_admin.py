@@ -639,18 +639,21 @@ def test_every_post_needs_the_token_and_the_api_needs_none(
 ) -> None:
     thread_id = make_thread("hi")
     [message_id] = ids_of(client, thread_id)
+    assistant_id = client.post("/v1/assistants", json={"model": "gpt-4o"}).json["id"]
+    ids = {"thread_id": thread_id, "message_id": message_id, "assistant_id": assistant_id}
     posts = [
-        rule.rule.replace("<thread_id>", thread_id).replace("<message_id>", message_id)
+        re.sub(r"<(\w+)>", lambda name: ids[name[1]], rule.rule)
         for rule in app.url_map.iter_rules()
         if rule.endpoint.startswith("admin.") and "POST" in (rule.methods or ())
     ]
-    assert len(posts) == 10
+    assert len(posts) == 14
     for address in posts:
         answer = client.post(f"{address}?id={thread_id}", data={"csrf_token": "forged"})
         assert answer.status_code == 400, address
         assert "no longer valid" in answer.text
     assert client.get(f"/v1/threads/{thread_id}").status_code == 200
-    assert len(client.get("/v1/threads").json["data"]) == 1
+    for kind in ("threads", "assistants"):
+        assert len(client.get(f"/v1/{kind}").json["data"]) == 1
 
 
 def test_a_foreign_page_cannot_post(client: FlaskClient) -> None:

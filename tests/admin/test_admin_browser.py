@@ -348,6 +348,46 @@ def test_a_person_exports_one_thread_and_a_filtered_set(
             assert thread_id in Path(download.value.path()).read_text()
 
 
+@with_and_without_script
+def test_a_person_makes_edits_exports_deletes_and_imports_an_assistant(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    name, own_id = f"Tutor {script}", f"asst_mine_{script}"
+    page = visit(site, "/admin/", script)
+    follow(page, "Assistants")
+    follow(page, "New assistant")
+    page.get_by_label("Id").fill(own_id)
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Tools").fill("[{]")
+    press(page, "Create assistant")
+    expect(page.get_by_label("Tools")).to_have_value("[{]")
+    expect(page.get_by_label("Tools")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Tools").fill('[{"type": "code_interpreter"}]')
+    page.get_by_label("Model").fill("gpt-4o")
+    press(page, "Create assistant")
+    expect(page.get_by_role("status")).to_have_text("Assistant created.")
+    page.get_by_label("Instructions").fill("Be brief.")
+    press(page, "Save assistant")
+    expect(page.get_by_label("Instructions")).to_have_value("Be brief.")
+    follow(page, "← All assistants")
+    row = page.get_by_role("row").filter(has_text=name)
+    expect(row).to_contain_text("code interpreter")
+    with page.expect_download() as download:
+        follow(page, "Export")
+    line = Path(download.value.path()).read_text()
+    row.get_by_role("link", name=name).click()
+    follow(page, "Delete…")
+    press(page, "Delete 1 assistant")
+    expect(page.get_by_role("status")).to_have_text("Assistant deleted.")
+    page.goto("/admin/assistants/import")
+    file = {"name": "a.jsonl", "mimeType": "application/jsonl", "buffer": line.encode()}
+    page.get_by_label("File").set_input_files([file])
+    press(page, "Import")
+    expect(page.locator(".outcomes")).to_contain_text("1 imported")
+    page.goto(f"/admin/assistants/{own_id}")
+    expect(page.get_by_label("Name")).to_have_value(name)
+
+
 def test_script_copies_ids_and_code(site: Server, visit: Visit) -> None:
     thread_id = make(site, "copy me")
     permissions = ["clipboard-read", "clipboard-write"]
@@ -395,6 +435,7 @@ def crowded(site: Server) -> str:
     texts = [MARKDOWN, "x" * 10_000, "W" * 1900, "```\n" + "y" * 1500 + "\n```", XSS[4]]
     bring(site, exported(thread_id, texts, {"k" * 64: "v" * 512, "plan": "pro"}))
     bring(site, exported(f"{thread_id}_2", texts[:1], {"plan": "team"}))
+    bring(site, exported_assistant(f"asst_{thread_id}", "W" * 512))
     return thread_id
 
 
@@ -451,8 +492,26 @@ def exported(thread_id: str, texts: list[str], metadata: dict[str, str]) -> dict
     return {"thread": thread, "messages": messages}
 
 
+def exported_assistant(assistant_id: str, text: str) -> dict[str, Any]:
+    """Return a line of the exchange format: an assistant that holds a text in every field."""
+    function = {"name": "f", "description": text, "parameters": {text: text}}
+    assistant = {
+        "id": assistant_id,
+        "object": "assistant",
+        "created_at": 1_700_000_000,
+        "name": text[:256],
+        "description": text[:512],
+        "model": text[:256],
+        "instructions": text,
+        "tools": [{"type": "function", "function": function}, {"type": "file_search"}],
+        "metadata": {text[:64]: text[:512]},
+    }
+    return {"assistant": assistant}
+
+
 def addresses(thread_id: str) -> dict[str, str]:
     here = f"/admin/threads/{thread_id}"
+    assistant = f"/admin/assistants/asst_{thread_id}"
     return {
         "list": "/admin/?metadata%5Bplan%5D=pro",
         "bad filter": "/admin/?q=%22%22",
@@ -464,6 +523,11 @@ def addresses(thread_id: str) -> dict[str, str]:
         "confirmation of many": f"/admin/threads/delete?id={thread_id}&id={thread_id}_2",
         "message confirmation": f"{here}/messages/msg_{thread_id}_1/delete",
         "error": "/admin/threads/thread_missing",
+        "assistants": "/admin/assistants",
+        "assistant": assistant,
+        "new assistant": "/admin/assistants/new",
+        "assistant confirmation": f"{assistant}/delete",
+        "import": "/admin/assistants/import",
     }
 
 
@@ -488,7 +552,10 @@ def test_axe_finds_nothing_in_the_first_minute_and_beside_wrong_fields(
 ) -> None:
     page = visit(fresh, "/admin/")
     assert Axe().run(page).violations_count == 0
+    page.goto("/admin/assistants")
+    find_nothing(page)
     for address, button in (
+        ("/admin/assistants/new", "Create assistant"),
         ("/admin/threads/new", "Create thread"),
         (f"/admin/threads/{make(fresh, 'hi')}", "Add message"),
     ):
@@ -516,6 +583,7 @@ def test_nothing_stored_or_asked_runs_or_loads(site: Server, visit: Visit) -> No
         for number, text in enumerate(XSS)
     ]
     bring(site, hostile_thread, *titles)
+    bring(site, exported_assistant(f"asst_thread_{tag}", "".join(XSS)))
     page = visit(site, f"/admin/?metadata%5Bof%5D={tag}")
     expect(page.locator("tbody tr")).to_have_count(len(XSS))
     ids = "&".join(f"id={line['thread']['id']}" for line in titles)
@@ -638,8 +706,11 @@ def test_axe_finds_nothing_at_the_sign_in_and_in_its_header(
     try_key(page, secret)
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     find_nothing(page)
-    bar = page.get_by_role("banner")
-    assert bar.evaluate("bar => bar.clientHeight") <= 62
+    for address in ("/admin/", "/admin/assistants"):
+        page.goto(address)
+        bar = page.get_by_role("banner")
+        assert bar.evaluate("bar => bar.clientHeight") <= 62
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_too_many_wrong_keys_make_a_person_wait(keyed: tuple[Server, str], visit: Visit) -> None:

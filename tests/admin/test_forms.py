@@ -23,6 +23,10 @@ PATHS = [
     "/admin/threads/thread_a/metadata",
     "/admin/threads/thread_a/messages",
     "/admin/threads/thread_a/messages/msg_a/delete",
+    "/admin/assistants",
+    "/admin/assistants/asst_a",
+    "/admin/assistants/asst_a/delete",
+    "/admin/assistants/import",
 ]
 HUGE = [
     pytest.param(b"content=" + b"'" * 3_000_000, id="one text"),
@@ -111,9 +115,10 @@ def test_a_form_that_no_page_sends_is_refused_with_a_short_page(
 ) -> None:
     if has_token:
         data = f"csrf_token={token(client)}&".encode() + data
-    answer = client.post("/admin/threads", data=data, content_type=ENCODED)
-    assert answer.status_code == 413
-    assert len(answer.data) <= 4_096
+    for path in ("/admin/threads", "/admin/assistants"):
+        answer = client.post(path, data=data, content_type=ENCODED)
+        assert answer.status_code == 413
+        assert len(answer.data) <= 4_096
 
 
 @pytest.mark.parametrize("size", [3_000, 100_000])

@@ -1,0 +1,141 @@
+"""The pages of assistants: list, make, edit, delete, import and export them."""
+
+from operator import attrgetter
+from typing import Any
+
+from flask import Response, render_template, request, url_for
+
+import database
+import schemas
+from admin import display, forms, views
+from admin.forms import Answer, Form, done
+from exchange import exports, imports
+from rules import refusals
+from rules.errors import ApiError
+from store import assistants, lists
+from store.newest import next_second
+from store.objects import Object, decoded
+from store.pages import Page
+from web.request import project
+from web.request_body import read_query
+from web.responses import answer, list_object
+
+bp = views.bp
+_LIST = schemas.ListAssistants()
+
+
+@bp.get("/assistants")
+def list_of_assistants() -> str:
+    query = read_query(_LIST)
+    page = _page(query)
+    shown = {"assistants": decoded(page.objects), **views.neighbours(query, page)}
+    return render_template("assistants.html", **shown)
+
+
+@bp.get("/assistants.json")
+def assistants_json() -> Response:
+    return answer(list_object(_page(read_query(_LIST))))
+
+
+def _page(query: dict[str, Any]) -> Page:
+    with database.snapshot() as connection:
+        return lists.list_assistants(connection, project(), query)
+
+
+@bp.get("/assistants/export")
+def export_assistants() -> Response:
+    return views.download(exports.export_assistants(project()), "jsonl", "assistants")
+
+
+@bp.get("/assistants/new")
+def new_assistant() -> str:
+    return render_template("assistant.html", form=Form({"pairs": []}, {}, {}))
+
+
+@bp.post("/assistants")
+def create_assistant() -> Answer:
+    return views.save("Assistant created.", _create)
+
+
+def _create(connection: database.Connection, project: str, body: Object) -> Object:
+    """Store a loaded NewAssistant body. Raises ApiError 400 for an id that exists."""
+    if "id" not in body:
+        return assistants.create_assistant(connection, project, body)
+    if assistants.exists(connection, project, body["id"]):
+        raise refusals.assistant_exists(body["id"])
+    second = next_second(connection, project, "assistant")
+    return assistants.insert(connection, project, body | {"created_at": second})
+
+
+@bp.get("/assistants/<assistant_id>")
+def assistant(assistant_id: str) -> str:
+    texts = _texts(decoded(_find(assistant_id)))
+    return render_template("assistant.html", form=Form(texts, {}, {}), assistant_id=assistant_id)
+
+
+@bp.get("/assistants/<assistant_id>.json")
+def assistant_json(assistant_id: str) -> Response:
+    return answer(_find(assistant_id))
+
+
+@bp.post("/assistants/<assistant_id>")
+def save_assistant(assistant_id: str) -> Answer:
+    return views.save("Assistant saved.", assistants.modify_assistant, assistant_id)
+
+
+def _find(assistant_id: str) -> Object:
+    with database.read() as connection:
+        return assistants.find_assistant(connection, project(), assistant_id)
+
+
+def _texts(assistant: dict[str, Any]) -> dict[str, Any]:
+    """Return an assistant as the texts of its form."""
+    texts = {name: value or "" for name, value in assistant.items()}
+    word = assistant["response_format"]
+    texts["tools"] = display.pretty(assistant["tools"]) if assistant["tools"] else ""
+    texts["response_format"] = word if isinstance(word, str) else display.pretty(word)
+    numbers = {name: str(assistant[name]) for name in ("temperature", "top_p")}
+    return texts | numbers | {"pairs": list(assistant["metadata"].items())}
+
+
+@bp.get("/assistants/<assistant_id>/delete")
+def confirm_delete_assistant(assistant_id: str) -> str:
+    return render_template("confirm_assistant.html", assistant=decoded(_find(assistant_id)))
+
+
+@bp.post("/assistants/<assistant_id>/delete")
+def delete_assistant(assistant_id: str) -> Answer:
+    database.write(
+        lambda connection: assistants.delete_assistant(connection, project(), assistant_id)
+    )
+    return done("Assistant deleted.", url_for(".list_of_assistants"))
+
+
+@bp.get("/assistants/import")
+def import_form() -> str:
+    return render_template("import.html", form=Form({}, {}, {}))
+
+
+@bp.post("/assistants/import")
+def import_assistants() -> Answer:
+    form = forms.read_form()
+    if form.faults:
+        return forms.show(form, 400)
+    file = request.files.get("file")
+    data = file.read() if file else form.body["lines"].encode()
+    try:
+        outcomes = _import(data, form.body["on_conflict"])
+    except ApiError as refusal:
+        return forms.show_again(refusal)
+    return render_template("import.html", form=Form({}, {}, {}), outcomes=outcomes)
+
+
+def _import(data: bytes, on_conflict: str) -> list[imports.Outcome]:
+    """Store lines; return their outcomes in order. Raises ApiError 400 (none, too many), 503."""
+    if not data.strip():
+        raise refusals.nothing_to_import()
+    lines = data.split(b"\n")
+    if len(lines) > forms.MAX_LINES + data.endswith(b"\n"):
+        raise refusals.too_many_lines(forms.MAX_LINES)
+    outcomes = imports.import_lines(project(), lines, on_conflict, None)
+    return sorted(outcomes, key=attrgetter("line"))
