@@ -704,8 +704,18 @@ class AssistantLine(fields.StrictSchema):
     assistant = fields.Object(ImportedAssistant, required=True)
 
 
+class ImportedStep(_Tolerant, StepObject):
+    pass
+
+
+class ImportedRun(_Tolerant, RunObject):
+    parallel_tool_calls = fields.Boolean(load_default=True)
+    steps = fields.Array(fields.Object(ImportedStep), load_default=list)
+
+
 class ImportedLine(fields.StrictSchema):
-    """One line of the exchange format: a thread and its messages, oldest first."""
+    """One line of the exchange format: a thread, its messages and its runs, oldest first."""
 
     thread = fields.Object(ImportedThread, required=True)
     messages = fields.Array(fields.Object(ImportedMessage), required=True)
+    runs = fields.Array(fields.Object(ImportedRun), load_default=list)

@@ -118,8 +118,8 @@ def _teller(name: str) -> Iterator[Callable[[imports.Outcome], None]]:
     for kind, count in kinds.items():
         if (more := count - _TOLD_OF_A_KIND) > 0:
             click.echo(f"{name}: … and {more:,} more like it: {examples[kind]}", err=True)
-    for note, count in notes.items():
-        click.echo(f"{name}: {note.format(f'{count:,}')}", err=True)
+    for note in imports.told(notes):
+        click.echo(f"{name}: {note}", err=True)
 
 
 def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[bytes]:

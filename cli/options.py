@@ -15,7 +15,7 @@ from flask import current_app
 
 import database
 from database import files, startup, transactions
-from exchange.imports import COMMAND_SECONDS, load_seed
+from exchange.imports import COMMAND_SECONDS, load_seed, told
 from models import DEFAULT_PROJECT, Assistant, Thread
 from rules.errors import ApiError
 
@@ -78,12 +78,15 @@ metadata = click.option(
 def prepare_database() -> None:
     """Bring the schema up to date, then load THREADS_SEED into an empty database.
 
+    What is changed in the seed is told on stderr.
     Raises SystemExit with one line for a database that is newer than this program.
     """
     if not startup.is_current(current_app.config["SQLALCHEMY_DATABASE_URI"]):
         flask_migrate.upgrade()
     if (seed := current_app.config["SEED"]) and _is_empty():
-        database.write(lambda connection: load_seed(connection, seed), COMMAND_SECONDS)
+        notes = database.write(lambda connection: load_seed(connection, seed), COMMAND_SECONDS)
+        for note in told(notes):
+            click.echo(f"{seed}: {note}", err=True)
 
 
 def _is_empty() -> bool:

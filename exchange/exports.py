@@ -1,4 +1,4 @@
-"""Exports: threads as lines of the exchange format, or as Markdown."""
+"""Exports: threads with their runs as lines of the exchange format, or as Markdown."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ import orjson
 
 import database
 from rules.errors import ApiError
+from runs.history import read_runs
 from store import batches, lists, threads
 from store.objects import Object, decoded, message_object, thread_object
 from store.pages import Page
@@ -18,7 +19,9 @@ _SPOOL_BYTES = 256 << 10
 _PIECE_BYTES = 64 << 10
 _MESSAGES_AT_ONCE = 500
 
-Render = Callable[[Object, Iterable[Object]], Iterator[bytes]]
+Runs = Iterable[tuple[Object, Iterable[Object]]]
+"""Run objects, each with its step objects."""
+Render = Callable[[Object, Iterable[Object], Runs], Iterator[bytes]]
 ListPage = Callable[[database.Connection, str, dict[str, Any]], Page]
 
 
@@ -44,8 +47,9 @@ def export_thread(project: str, thread_id: str, render: Render) -> Iterator[byte
             thread = threads.find_row(connection, project, thread_id)
             rows = batches.all_rows(connection, thread.seq, _MESSAGES_AT_ONCE)
             objects = (message_object(row, thread_id) for row in rows)
+            runs = read_runs(connection, thread.seq, thread_id)
             # writelines() would hold all of it in memory.
-            for piece in render(thread_object(thread), objects):
+            for piece in render(thread_object(thread), objects, runs):
                 spool.write(piece)
         spool.seek(0)
         while piece := spool.read(_PIECE_BYTES):
@@ -58,18 +62,19 @@ def export_assistants(project: str) -> Iterator[bytes]:
         yield b'{"assistant":' + orjson.dumps(assistant) + b"}\n"
 
 
-def as_jsonl(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
-    """Yield one line of the exchange format, piece by piece."""
-    yield b'{"thread":' + orjson.dumps(thread) + b',"messages":['
-    comma = b""
-    for message in messages:
-        yield comma + orjson.dumps(message)
-        comma = b","
-    yield b"]}\n"
+def as_jsonl(thread: Object, messages: Iterable[Object], runs: Runs) -> Iterator[bytes]:
+    """Yield one line of the exchange format, piece by piece; `runs` only where there are some."""
+    yield b'{"thread":' + orjson.dumps(thread) + b',"messages":'
+    yield from _array([orjson.dumps(message)] for message in messages)
+    each = map(_run_as_json, runs)
+    if first := next(each, None):
+        yield b',"runs":'
+        yield from _array(chain([first], each))
+    yield b"}\n"
 
 
-def as_markdown(thread: Object, messages: Iterable[Object]) -> Iterator[bytes]:
-    """Yield a thread as a Markdown document, with a heading for each message."""
+def as_markdown(thread: Object, messages: Iterable[Object], _: Runs) -> Iterator[bytes]:
+    """Yield a thread as a Markdown document, with a heading for each message, without its runs."""
     thread = decoded(thread)
     pairs = "".join(f"- {key}: {value}\n" for key, value in thread["metadata"].items())
     yield f"# {thread['id']}\n\n- created: {_time(thread['created_at'])}\n{pairs}\n".encode()
@@ -93,6 +98,23 @@ def _each(list_page: ListPage, project: str, filters: dict[str, Any]) -> Iterato
         for each in page.objects:
             yield each
             query["after"] = each["id"]
+
+
+def _run_as_json(run: tuple[Object, Iterable[Object]]) -> Iterator[bytes]:
+    """Yield a run object whose last key is `steps`, piece by piece."""
+    yield orjson.dumps(run[0]).removesuffix(b"}") + b',"steps":'
+    yield from _array([orjson.dumps(step)] for step in run[1])
+    yield b"}"
+
+
+def _array(items: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """Yield a JSON array of items, each of which comes in pieces."""
+    opening = b"["
+    for pieces in items:
+        yield opening
+        yield from pieces
+        opening = b","
+    yield b"]" if opening == b"," else b"[]"
 
 
 def _part_as_markdown(part: dict[str, Any]) -> str:

@@ -12,10 +12,11 @@ from marshmallow import Schema, ValidationError
 import database
 from database import Connection
 from exchange.older_forms import Notes, put_in_order, renew, renew_assistant
-from models import DEFAULT_PROJECT, Thread
+from models import ACTIVE_STATUSES, DEFAULT_PROJECT, Thread
 from rules import refusals
 from rules.errors import ApiError, first_fault
 from rules.strict_json import parse_object
+from runs import history
 from schemas import AssistantLine, ImportedLine
 from store import assistants, messages, stored_answers, threads
 from store.copies import COPIED
@@ -25,6 +26,8 @@ COMMAND_SECONDS = 60
 """The longest wait of an import or a command for its turn to write."""
 _MESSAGES_AT_ONCE = 500
 _KEPT = {"fail": "refused", "skip": "skipped"}
+_CANCELLED = "cancelled {} times: runs that were active"
+_TIMES = ("created_at", "started_at", "completed_at", "failed_at", "cancelled_at")
 _LINE, _ASSISTANT_LINE = ImportedLine(), AssistantLine()
 _DELETE = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
 
@@ -54,10 +57,16 @@ class Outcome(NamedTuple):
     kind: str = "thread"  # or `assistant`; that of a refused line is not known
 
 
-def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iterator[Outcome]:
+def import_lines(
+    project: str,
+    lines: Iterable[bytes],
+    on_conflict: str,
+    seconds: float | None = COMMAND_SECONDS,
+) -> Iterator[Outcome]:
     """Store the thread or assistant of each line; yield its outcome after the commit.
 
-    `on_conflict` says what happens to one that exists: `fail`, `skip` or `replace`.
+    `on_conflict` says what happens to one that exists: `fail`, `skip` or `replace`. Raises ApiError
+    503 when the turn to write a batch does not come within `seconds` (None: those of a request).
     """
     batch: list[Line] = []
     waiting = 0
@@ -66,26 +75,43 @@ def import_lines(project: str, lines: Iterable[bytes], on_conflict: str) -> Iter
             yield Outcome(line.number, "refused", line.refusal.message)
             continue
         batch.append(line)
-        waiting += 1 + len(line.loaded.get("messages", ()))
+        waiting += _weight(line.loaded)
         if waiting >= _MESSAGES_AT_ONCE:
-            yield from _store_batch(project, batch, on_conflict)
+            yield from _store_batch(project, batch, on_conflict, seconds)
             batch, waiting = [], 0
-    yield from _store_batch(project, batch, on_conflict)
+    yield from _store_batch(project, batch, on_conflict, seconds)
 
 
-def load_seed(connection: Connection, path: str) -> None:
-    """Load THREADS_SEED, if set. Raises ApiError 400 for the first bad line or a missing file."""
+def _weight(loaded: Object) -> int:
+    """Return how many rows a line makes."""
+    runs = loaded.get("runs", ())
+    return 1 + len(loaded.get("messages", ())) + sum(1 + len(run["steps"]) for run in runs)
+
+
+def load_seed(connection: Connection, path: str) -> Notes:
+    """Load THREADS_SEED, if set; return what was changed in it.
+
+    Raises ApiError 400 for the first bad line or a missing file.
+    """
+    notes = Notes()
     if not path:
-        return
+        return notes
     try:
         with Path(path).open("rb") as lines:
             for line in read_lines(lines):
                 if isinstance(line, BadLine):
                     place = f"{path}:{line.number}"
                     raise refusals.bad_seed(place, line.refusal.message) from line.refusal
-                insert_line(connection, DEFAULT_PROJECT, line.loaded, "skip")
+                if insert_line(connection, DEFAULT_PROJECT, line.loaded, "skip") != "skipped":
+                    notes += line.notes
     except OSError as error:
         raise refusals.bad_seed(path, f"{error.strerror}.") from error
+    return notes
+
+
+def told(notes: Notes) -> list[str]:
+    """Return the sentences of notes, with their numbers."""
+    return [note.format(f"{count:,}") for note, count in notes.items()]
 
 
 def faults_in(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
@@ -141,14 +167,40 @@ def read_line(line: bytes) -> tuple[Object, Notes]:
         return _load(_ASSISTANT_LINE, parsed), +notes
     renew(parsed, notes)
     loaded = _load(_LINE, parsed)
-    ids = [message["id"] for message in loaded["messages"]]
-    if len(set(ids)) < len(ids):
-        raise refusals.message_id_twice()
-    for number, message in enumerate(loaded["messages"]):
-        if message["thread_id"] != loaded["thread"]["id"]:
-            raise refusals.message_of_another_thread(f"messages[{number}].thread_id")
-    put_in_order(loaded["messages"], notes)
+    thread_id, runs = loaded["thread"]["id"], loaded["runs"]
+    _check("message", "thread", loaded["messages"], "messages", thread_id)
+    _check("run", "thread", runs, "runs", thread_id)
+    for number, run in enumerate(runs):
+        place = f"runs[{number}].steps"
+        _check("step", "run", run["steps"], place, run["id"])
+        _check("step", "thread", run["steps"], place, thread_id)
+        put_in_order(run["steps"], "steps of a run", notes)
+        _cancel(run, notes)
+    put_in_order(loaded["messages"], "messages of a thread", notes)
+    put_in_order(runs, "runs of a thread", notes)
     return loaded, +notes
+
+
+def _check(kind: str, parent: str, objects: list[Object], place: str, parent_id: str) -> None:
+    """Refuse two objects with one id, and one of another parent. Raises ApiError 400."""
+    if len({each["id"] for each in objects}) < len(objects):
+        raise refusals.id_twice(kind, parent, place)
+    for number, each in enumerate(objects):
+        if each[f"{parent}_id"] != parent_id:
+            raise refusals.of_another(kind, parent, f"{place}[{number}].{parent}_id")
+
+
+def _cancel(run: Object, notes: Notes) -> None:
+    """Cancel a run that was active: nobody plays it here."""
+    if run["status"] not in ACTIVE_STATUSES:
+        return
+    times = [each.get(name) for each in (run, *run["steps"]) for name in _TIMES]
+    end = {"status": "cancelled", "cancelled_at": max(filter(None, times), default=0)}
+    run |= {**end, "expires_at": None, "required_action": None}
+    for step in run["steps"]:
+        if step["status"] == "in_progress":
+            step |= {**end, "expires_at": None}
+    notes[_CANCELLED] += 1
 
 
 def _load(schema: Schema, parsed: Object) -> Object:
@@ -175,6 +227,8 @@ def insert_line(connection: Connection, project: str, line: Object, on_conflict:
     new_seq = connection.row(threads.INSERT, values | {"project": project}).seq
     if rows := [_message_values(message) | {"thread_seq": new_seq} for message in line["messages"]]:
         connection.change_many(messages.INSERT, rows)
+    for run in line["runs"]:
+        history.insert_run(connection, new_seq, run)
     return "imported" if seq is None else "replaced"
 
 
@@ -206,7 +260,9 @@ def _values(loaded: dict[str, Any], columns: Iterable[Any]) -> dict[str, Any]:
     return present | json
 
 
-def _store_batch(project: str, batch: list[Line], on_conflict: str) -> list[Outcome]:
+def _store_batch(
+    project: str, batch: list[Line], on_conflict: str, seconds: float | None
+) -> list[Outcome]:
     def change(connection: Connection) -> list[Outcome]:
         outcomes = []
         for number, loaded, notes in batch:
@@ -217,4 +273,4 @@ def _store_batch(project: str, batch: list[Line], on_conflict: str) -> list[Outc
             outcomes.append(Outcome(number, result, reason, changed, kind))
         return outcomes
 
-    return database.write(change, COMMAND_SECONDS)
+    return database.write(change, seconds)

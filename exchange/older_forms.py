@@ -10,16 +10,18 @@ Notes = Counter[str]
 """What an import changes: sentences with `{}` for their number."""
 
 _LEFT_OUT = "left out {} times: "
-_REVERSED = "put in order {} times: the messages of a thread, which were newest first"
+_REVERSED = "put in order {{}} times: the {}, which were newest first"
+_OF_RUNS = ("tools", "response_format", "file_search", "code_interpreter")
+"""The keys of runs and steps below which null may have a meaning."""
 
 
 def renew(line: Object, notes: Notes) -> None:
     """Give a line, as parsed, the form of today. What is wrong stays for the schema to refuse."""
+    runs = {"runs": line.pop("runs", None)}
     _drop_nulls(line)
-    page = line.get("messages")
-    if isinstance(page, dict) and isinstance(page.get("data"), list):
-        line["messages"] = page["data"]
-        notes[_LEFT_OUT + "the pages after one that has_more"] += page.get("has_more") is True
+    _drop_nulls(runs, *_OF_RUNS)
+    line |= runs
+    _open_page(line, "messages", notes)
     messages = _objects(line, "messages")
     for each in (line, *_objects(line, "thread"), *messages):
         _drop(each, "_request_id", "_request_id", notes)
@@ -31,6 +33,28 @@ def renew(line: Object, notes: Notes) -> None:
         _attach_files(message, notes)
     for attachment in _objects(line, "messages.attachments"):
         attachment.setdefault("tools", [])
+    _renew_runs(line, notes)
+
+
+def _renew_runs(line: Object, notes: Notes) -> None:
+    _open_page(line, "runs", notes)
+    for run in _objects(line, "runs"):
+        _open_page(run, "steps", notes)
+        _drop(run, "_request_id", "_request_id", notes)
+        _drop(run, "file_ids", "file_ids of runs", notes)
+    for step in _objects(line, "runs.steps"):
+        for key in ("_request_id", "metadata", "expired_at"):
+            _drop(step, key, key if key == "_request_id" else f"{key} of steps", notes)
+    for function in _objects(line, "runs.steps.step_details.tool_calls.function"):
+        function.setdefault("output", None)
+
+
+def _open_page(given: Object, key: str, notes: Notes) -> None:
+    """Put the objects of a saved page in its place."""
+    page = given.get(key)
+    if isinstance(page, dict) and isinstance(page.get("data"), list):
+        given[key] = page["data"]
+        notes[_LEFT_OUT + "the pages after one that has_more"] += page.get("has_more") is True
 
 
 def renew_assistant(line: Object, notes: Notes) -> None:
@@ -42,22 +66,25 @@ def renew_assistant(line: Object, notes: Notes) -> None:
             _drop(assistant, "file_ids", "file_ids that are empty", notes)
 
 
-def put_in_order(messages: list[Object], notes: Notes) -> None:
-    """Reverse loaded messages each of which is older than the one before: a list as saved."""
-    if all(one["created_at"] > other["created_at"] for one, other in pairwise(messages)):
-        messages.reverse()
-        notes[_REVERSED] += len(messages) > 1
+def put_in_order(objects: list[Object], name: str, notes: Notes) -> None:
+    """Reverse loaded objects each of which is older than the one before: a list as saved."""
+    if all(one["created_at"] > other["created_at"] for one, other in pairwise(objects)):
+        objects.reverse()
+        notes[_REVERSED.format(name)] += len(objects) > 1
 
 
-def _drop_nulls(line: Object) -> None:
-    """Drop every null: dumps have all keys. In metadata null is a wrong value."""
+def _drop_nulls(line: Object, *kept: str) -> None:
+    """Drop every null, but below the `kept` keys: dumps have all keys.
+
+    In metadata null is a wrong value.
+    """
     rest: list[Any] = [line]
     while rest:
         match rest.pop():
             case dict() as pairs:
                 for key in [key for key, value in pairs.items() if value is None]:
                     del pairs[key]
-                rest += [value for key, value in pairs.items() if key != "metadata"]
+                rest += [value for key, value in pairs.items() if key not in ("metadata", *kept)]
             case list() as items:
                 rest += items
 

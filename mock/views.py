@@ -3,7 +3,6 @@
 import os
 import random
 import time
-from collections import Counter
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,6 +13,7 @@ import database
 import mock
 from database.memory import is_memory
 from exchange import imports
+from exchange.older_forms import Notes
 from mock import schemas
 from mock.request_log import shown
 from models import Assistant, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
@@ -61,10 +61,13 @@ def seed() -> Response:
     lines = read_bytes().splitlines()
     if faults := list(imports.faults_in(lines)):
         raise refusals.bad_seed_lines(faults, sum(1 for line in lines if line.strip()))
+    notes, counts = Notes(), {"thread": 0, "assistant": 0}
     with pool.current().paused():
-        counts = Counter(each.kind for each in imports.import_lines(project(), lines, "replace"))
+        for outcome in imports.import_lines(project(), lines, "replace"):
+            counts[outcome.kind] += 1
+            notes += outcome.notes
     loaded = {"threads": counts["thread"], "assistants": counts["assistant"]}
-    return answer({"object": "mock.seed", **loaded})
+    return answer({"object": "mock.seed", **loaded, "notes": imports.told(notes)})
 
 
 @bp.post("/snapshot")

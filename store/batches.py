@@ -11,22 +11,32 @@ from models import Message
 from store.messages import COLUMNS
 
 MAX_BYTES = 8_000_000
-_TEXTS = [each for each in COLUMNS if isinstance(each.type, sa.Text)]
-# No text is read for its length.
-_BYTES: Any = sum(sa.func.coalesce(sa.func.octet_length(each), 0) for each in _TEXTS)
-_SIZE = _BYTES.label("bytes")
-SIZE_OF = sa.select(_SIZE).where(Message.seq == sa.bindparam("of_seq"))
+
+
+class Source:
+    """The rows of a table that belong to one parent."""
+
+    def __init__(self, columns: Any, parent: str) -> None:
+        """Take the columns of the table, and the name of the one that has the parent's `seq`."""
+        texts = [each for each in columns if isinstance(each.type, sa.Text)]
+        # No text is read for its length.
+        size: Any = sum(sa.func.coalesce(sa.func.octet_length(each), 0) for each in texts)
+        self.size = size.label("bytes")
+        is_rest = (columns.seq > sa.bindparam("after"), columns.seq <= sa.bindparam("last"))
+        rows = sa.select(*columns).where(columns[parent] == sa.bindparam("of_parent"), *is_rest)
+        self.next = rows.order_by(columns.seq).limit(sa.bindparam("most"))
+        self.next_sizes = self.next.with_only_columns(self.size)
+
+
+MESSAGES = Source(COLUMNS, "thread_seq")
+SIZE_OF = sa.select(MESSAGES.size).where(Message.seq == sa.bindparam("of_seq"))
 """The bytes of the texts of one message."""
-_IS_REST = (Message.seq > sa.bindparam("after"), Message.seq <= sa.bindparam("last"))
-_IS_NEXT = (Message.thread_seq == sa.bindparam("of_thread_seq"), *_IS_REST)
-_NEXT = sa.select(*COLUMNS).where(*_IS_NEXT).order_by(Message.seq).limit(sa.bindparam("most"))
-_NEXT_SIZES = _NEXT.with_only_columns(_SIZE)
 
 
 class Span(NamedTuple):
-    """Messages of a thread: those after one place, up to another."""
+    """Rows of a parent: those after one place, up to another."""
 
-    of_thread_seq: int
+    of_parent: int
     after: int = 0
     last: int = 2**63 - 1
 
@@ -38,8 +48,8 @@ def fitting(sizes: Iterable[int], most_bytes: int) -> int:
 
 def first_batch(connection: Connection, span: Span, most: int) -> list[Any]:
     """Return the rows of the first messages: at most `most`, and MAX_BYTES if it is not one."""
-    count, _ = _first(connection, span, most)
-    return connection.rows(_NEXT, {**span._asdict(), "most": count})
+    count, _ = _first(connection, span, most, MESSAGES)
+    return connection.rows(MESSAGES.next, {**span._asdict(), "most": count})
 
 
 def whole_row(connection: Connection, row: Any) -> Any:
@@ -49,19 +59,24 @@ def whole_row(connection: Connection, row: Any) -> Any:
 
 def is_more_than_a_batch(connection: Connection, span: Span, most: int) -> bool:
     """Return whether the first batch leaves messages."""
-    count, found = _first(connection, span, most)
+    count, found = _first(connection, span, most, MESSAGES)
     return count < found
 
 
-def all_rows(connection: Connection, thread_seq: int, most: int) -> Iterator[Any]:
-    """Yield the rows of a thread's messages, read in batches."""
-    span = Span(thread_seq)
-    while rows := first_batch(connection, span, most):
+def all_rows(
+    connection: Connection, parent_seq: int, most: int, source: Source = MESSAGES
+) -> Iterator[Any]:
+    """Yield the rows of a parent, read in batches."""
+    span, is_more = Span(parent_seq), True
+    while is_more:
+        count, found = _first(connection, span, most, source)
+        rows = connection.rows(source.next, {**span._asdict(), "most": count})
         yield from rows
-        span = span._replace(after=rows[-1].seq)
+        is_more = count < found and bool(rows)
+        span = span._replace(after=rows[-1].seq) if is_more else span
 
 
-def _first(connection: Connection, span: Span, most: int) -> tuple[int, int]:
-    """Return the number of messages in the first batch, and of those found for it and behind it."""
-    sizes = connection.rows(_NEXT_SIZES, {**span._asdict(), "most": most + 1})
+def _first(connection: Connection, span: Span, most: int, source: Source) -> tuple[int, int]:
+    """Return the number of rows in the first batch, and of those found for it and behind it."""
+    sizes = connection.rows(source.next_sizes, {**span._asdict(), "most": most + 1})
     return min(most, fitting((row.bytes for row in sizes), MAX_BYTES)), len(sizes)

@@ -167,7 +167,7 @@ def test_mock_seed_loads_assistants_and_threads(client_with: Callable[..., Flask
     client = client_with(MOCK="on")
     text = lines(assistant()) + json.dumps({"thread": THREAD, "messages": []})
     answer = client.post("/_mock/seed", data=text)
-    assert answer.json == {"object": "mock.seed", "threads": 1, "assistants": 1}
+    assert answer.json == {"object": "mock.seed", "threads": 1, "assistants": 1, "notes": []}
     assert client.get(f"/v1/assistants/{KNOWN}").json == assistant()
     client.post("/_mock/seed", data=lines(assistant(name="new")))
     assert client.get(f"/v1/assistants/{KNOWN}").json["name"] == "new"

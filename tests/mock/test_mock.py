@@ -346,7 +346,7 @@ def test_writes_that_meet_a_reset_all_succeed(live: Server) -> None:
 def test_seed_loads_threads_with_their_ids_and_times(mocked: FlaskClient) -> None:
     lines = line("thread_a", "one", "two", k="v") + b"\r\n" + line("thread_b")
     answer = mocked.post("/_mock/seed", data=lines)
-    assert answer.json == {"object": "mock.seed", "threads": 2, "assistants": 0}
+    assert answer.json == {"object": "mock.seed", "threads": 2, "assistants": 0, "notes": []}
     assert threads(mocked) == ["thread_a", "thread_b"]
     thread = mocked.get("/v1/threads/thread_a").json
     assert (thread["created_at"], thread["metadata"]) == (7, {"k": "v"})
@@ -362,7 +362,12 @@ def test_seed_replaces_a_thread_that_exists(mocked: FlaskClient) -> None:
 
 @COPIES
 def test_a_seed_of_nothing_loads_nothing(mocked: FlaskClient) -> None:
-    assert mocked.post("/_mock/seed").json == {"object": "mock.seed", "threads": 0, "assistants": 0}
+    assert mocked.post("/_mock/seed").json == {
+        "object": "mock.seed",
+        "threads": 0,
+        "assistants": 0,
+        "notes": [],
+    }
 
 
 @COPIES
