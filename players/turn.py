@@ -61,7 +61,7 @@ class Turn:
         match part:
             case Text(text):
                 self._add_text(text)
-            case Call():
+            case Call() if part.number == 0 or self.run.parallel_tool_calls == "true":
                 self._add_call(part)
             case Finish():
                 self._finish(part)
@@ -151,11 +151,11 @@ class Turn:
         assert self._tools is not None
         if self._message:
             self._message.store(connection)
-        calls = self._calls if self.run.parallel_tool_calls == "true" else self._calls[:1]
-        details = {"type": "tool_calls", "tool_calls": calls}
+        details = {"type": "tool_calls", "tool_calls": self._calls}
         self._tools.values["step_details"] = to_json(details)
         self._tools.store(connection)
-        return states.require_action(connection, self.run, [_asked(call) for call in calls], script)
+        asked = [_asked(call) for call in self._calls]
+        return states.require_action(connection, self.run, asked, script)
 
     def _store(self, change: Callable[[Connection], Change]) -> None:
         """Run a change that ends the turn, and tell what it did."""

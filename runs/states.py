@@ -181,9 +181,8 @@ def submit(
     run = _held(connection, project, thread_id, run_id)
     if run.status != "requires_action":
         raise refusals.takes_no_outputs(run.status)
-    by_id = {each.get("tool_call_id", ""): each.get("output", "") for each in outputs}
     step = steps.open_steps(connection, run.seq)[-1]
-    details = steps.with_outputs(step, by_id)
+    details = steps.with_outputs(step, outputs)
     closed = steps.write_step(connection, step, Close("completed").values(unix_now()) | details)
     values = {"status": "queued", "required_action": None, "player": player}
     row = change(connection, run, ("requires_action",), values)

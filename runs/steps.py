@@ -107,18 +107,20 @@ def step_values(run: Any, id_: str, created_at: int, details: Object) -> dict[st
     return values | {"step_details": to_json(details)}
 
 
-def with_outputs(step: Any, outputs: dict[str, str]) -> Object:
-    """Return the details of a tool step with the outputs by call id, as a column value.
+def with_outputs(step: Any, outputs: list[Object]) -> Object:
+    """Return the details of a tool step with loaded ToolOutputs, as a column value.
 
-    Raises ApiError 400 unless there is an output for each call and for no other.
+    Raises ApiError 400 unless there is one output for each call and for no other.
     """
     details = orjson.loads(step.step_details)
     calls = details["tool_calls"]
     expected = [call["id"] for call in calls]
-    if sorted(expected) != sorted(outputs):
-        raise refusals.wrong_outputs(expected, list(outputs))
+    sent = [each.get("tool_call_id", "") for each in outputs]
+    if sorted(expected) != sorted(sent):
+        raise refusals.wrong_outputs(expected, sent)
+    by_id = dict(zip(sent, outputs, strict=True))
     for call in calls:
-        call["function"]["output"] = outputs[call["id"]]
+        call["function"]["output"] = by_id[call["id"]].get("output", "")
     return {"step_details": to_json(details)}
 
 

@@ -171,6 +171,14 @@ def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) ->
 def app(database_url: str) -> Iterator[Flask]:
     app = create_app({"DATABASE_URL": database_url, "DURABILITY": "normal"})
     yield app
+    close(app)
+
+
+def close(app: Flask) -> None:
+    """Stop the players of an app at once, and close its connections."""
+    players = app.extensions["players"]
+    with players.paused():
+        players.stop()
     startup.close(app)
 
 
@@ -193,7 +201,7 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
     yield make
     sources.__init__()
     for app in apps:
-        startup.close(app)
+        close(app)
 
 
 @pytest.fixture
@@ -222,7 +230,7 @@ def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def threads_left(app: Flask) -> Callable[[], int]:
     """Leave a thread as a killed deletion does; return a function that counts all threads."""
-    values = "INSERT INTO threads VALUES (1, '', 'left', 0, '{}', '{}')"
+    values = "INSERT INTO threads VALUES (1, '', 'left', 0, '{}', '{}', NULL)"
 
     def count() -> int:
         with app.app_context(), database.read() as connection:
