@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from runs.creation import RUN_SECONDS
 from runs.objects import run_object, step_object
 from store.objects import Object, message_object
 
@@ -16,10 +17,14 @@ def run_event(run: Any, thread_id: str, name: str = "") -> Event:
 
 
 def step_events(step: Any, run: Any, thread_id: str) -> Iterator[Event]:
-    """Yield the events of a step's state; a new one has two."""
+    """Yield the events of a step's state; a new one has two.
+
+    Here even a step that has ended says when it would have expired (runs reference, section 9).
+    """
     names = ("created", "in_progress") if step.status == "in_progress" else (step.status,)
+    expires_at = {"expires_at": run.created_at + RUN_SECONDS}
     for name in names:
-        yield f"thread.run.step.{name}", step_object(step, run, thread_id)
+        yield f"thread.run.step.{name}", step_object(step, run, thread_id) | expires_at
 
 
 def message_events(message: Any, thread_id: str) -> Iterator[Event]:

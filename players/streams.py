@@ -28,15 +28,15 @@ class Stream:
     """The events of one run, until it ends or waits for outputs."""
 
     def __init__(self) -> None:
-        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._events: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
         self._is_read, self._has_ended = True, False
 
     def tell(self, events: Iterable[Event]) -> None:
-        """Add events. Nothing happens once the reader is gone."""
+        """Add events as they are now: the objects may grow. Nothing happens without a reader."""
         if self._is_read:
-            for event in events:
-                self._has_ended = self._has_ended or event[0] in _LAST
-                self._events.put(event)
+            for name, data in events:
+                self._has_ended = self._has_ended or name in _LAST
+                self._events.put((name, orjson.dumps(data)))
 
     def cut_short(self) -> None:
         """End the stream with an error, unless it has ended."""
@@ -59,7 +59,6 @@ class Stream:
         """Return the name and data of the next event; both are empty if none comes for long."""
         try:
             with waiting():
-                name, data = self._events.get(timeout=QUIET_SECONDS)
+                return self._events.get(timeout=QUIET_SECONDS)
         except Empty:
             return "", b""
-        return name, orjson.dumps(data)
