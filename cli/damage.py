@@ -17,11 +17,26 @@ import config
 import database
 from database import Connection, sqlite
 from exchange.imports import COMMAND_SECONDS
-from models import Assistant, Message, Thread, ThreadMetadata
+from models import ACTIVE_STATUSES, Assistant, Message, Run, RunStep, Thread, ThreadMetadata
+from runs import rows, states
 
 Step = Callable[[int], None]
 _AT_ONCE, _SHOWN = 200, 20
-_EMPTY = {"object": "{}", "array": "[]", "real": "1.0", "": '"auto"'}
+_EMPTY: dict[str, Any] = {
+    "object": "{}",
+    "array": "[]",
+    "real": "1.0",
+    "": '"auto"',
+    "true|false": "true",
+    "truncation_strategy": '{"type":"auto","last_messages":null}',
+    "step_details": sa.case(
+        (RunStep.type == "tool_calls", '{"type":"tool_calls","tool_calls":[]}'),
+        else_=sa.literal('{"type":"message_creation","message_creation":{"message_id":"msg_lost')
+        + sa.cast(RunStep.seq, sa.Text)
+        + '"}}',
+    ),
+}
+"""What stands for broken JSON, by the column or the type."""
 _INDEXES = ("thread_metadata", "message_text")
 _TOTALS = "SELECT block FROM message_text_data WHERE id = 1"
 _ADDS = re.compile(r"CREATE TRIGGER \w+ AFTER INSERT ON (\w+)(.*)", re.DOTALL)
@@ -38,8 +53,38 @@ _JSON: list[tuple[Any, str, str]] = [
     (Assistant.tool_resources, "object", ""),
     (Assistant.metadata_, "object", "text"),
     (Assistant.response_format, "", ""),
+    (Run.required_action, "object", ""),
+    (Run.last_error, "object", ""),
+    (Run.tools, "array", "object"),
+    (Run.tool_resources, "object", ""),
+    (Run.metadata_, "object", "text"),
+    (Run.temperature, "real", ""),
+    (Run.top_p, "real", ""),
+    (Run.truncation_strategy, "object", ""),
+    (Run.incomplete_details, "object", ""),
+    (Run.usage, "object", ""),
+    (Run.response_format, "", ""),
+    (Run.tool_choice, "", ""),
+    (Run.parallel_tool_calls, "true|false", ""),
+    (Run.script, "array", "object"),
+    (RunStep.last_error, "object", ""),
+    (RunStep.step_details, "object", ""),
+    (RunStep.usage, "object", ""),
 ]
 """The columns that hold JSON, its type if there is one, and that of what is in it."""
+_PARENTS: list[tuple[Any, Any]] = [
+    (Message.thread_seq, Thread.seq),
+    (Run.thread_seq, Thread.seq),
+    (RunStep.run_seq, Run.seq),
+]
+_ACTIVE = sa.select(Run.id).where(Run.thread_seq == Thread.seq, states.IS_ACTIVE)
+_IS_LOCKED = Thread.active_run.is_not(None)
+_IS_STALE = _IS_LOCKED & ~_ACTIVE.where(Run.id == Thread.active_run).exists()
+_IS_LOOSE = states.IS_ACTIVE & Thread.active_run.is_distinct_from(Run.id)
+_NEWEST = sa.select(sa.func.max(Run.seq)).where(states.IS_ACTIVE).group_by(Run.thread_seq)
+_OLDER = sa.select(*rows.COLUMNS).where(states.IS_ACTIVE, Run.seq.not_in(_NEWEST))
+_HAS_ACTIVE = Thread.seq.in_(sa.select(Run.thread_seq).where(states.IS_ACTIVE))
+_LOCK = sa.update(Thread).where(_IS_LOCKED | _HAS_ACTIVE)
 
 
 class Broken(NamedTuple):
@@ -100,6 +145,13 @@ def texts_amiss(connection: Connection) -> tuple[int, int]:
     return _count(connection, Message), texts
 
 
+def locks_amiss(connection: Connection) -> tuple[int, int]:
+    """Return how many threads name no active run, and how many active runs no thread names."""
+    loose = sa.select(sa.func.count()).select_from(Run).join(Thread, Thread.seq == Run.thread_seq)
+    stale = sa.select(sa.func.count()).select_from(Thread).where(_IS_STALE)
+    return int(connection.value(stale)), int(connection.value(loose.where(_IS_LOOSE)))
+
+
 def _count(connection: Connection, model: Any) -> int:
     return int(connection.value(sa.select(sa.func.count()).select_from(model)))
 
@@ -115,7 +167,8 @@ def broken_json(connection: Connection) -> Iterator[Broken]:
 
 def _is_broken(column: Any, kind: str, part: str) -> sa.ColumnElement[bool]:
     each = sa.func.json_each(column).table_valued("type")
-    is_right: sa.ColumnElement[bool] = sa.func.json_type(column) == kind if kind else sa.true()
+    of_kind = sa.func.json_type(column).in_(kind.split("|"))
+    is_right: sa.ColumnElement[bool] = of_kind if kind else sa.true()
     if part:
         is_right &= ~sa.exists().select_from(each).where(each.c.type != part)
     is_given: sa.ColumnElement[bool] = column.is_not(None)
@@ -125,8 +178,8 @@ def _is_broken(column: Any, kind: str, part: str) -> sa.ColumnElement[bool]:
 def repair(ids: tuple[str, ...], step: Step) -> list[Broken]:
     """Make triggers and indexes anew, and empty the broken JSON; return what that was.
 
-    Messages without their thread are deleted. All is stored, or nothing. Raises ClickException
-    when the row of broken JSON is not one of `ids`; ApiError.
+    Rows without their parent are deleted, and threads name their active run. All is stored, or
+    nothing. Raises ClickException when the row of broken JSON is not one of `ids`; ApiError.
     """
     schema = definitions()
     return database.write(
@@ -139,12 +192,16 @@ def _repair(
 ) -> list[Broken]:
     _drop(connection, schema)
     broken = _empty(connection, ids)
-    orphans = Message.thread_seq.not_in(sa.select(Thread.seq))
-    connection.change(sa.delete(Message).where(orphans))
+    for column, parent in _PARENTS:
+        is_orphan = column.not_in(sa.select(parent))
+        connection.change(sa.delete(column.class_.__table__).where(is_orphan))
+    for run in connection.rows(_OLDER):
+        states.end(connection, run, states.End("cancelled"), ACTIVE_STATUSES)
     connection.change("REINDEX")
     triggers = [sql for sql in schema.values() if sql.startswith("CREATE TRIGGER")]
     for sql in set(schema.values()).difference(triggers):
         connection.change(sql)
+    connection.change(_LOCK.values(active_run=_ACTIVE.limit(1).scalar_subquery()))
     for match in filter(None, map(_ADDS.match, triggers)):
         _replay(connection, match[1], match[2], step)
     for sql in triggers:
@@ -166,7 +223,7 @@ def _empty(connection: Connection, ids: tuple[str, ...]) -> list[Broken]:
         raise click.ClickException(f"Nothing was changed: {advice(sorted(others))}.")
     for column, kind, part in _JSON if broken else ():
         table = column.class_.__table__
-        empty = None if column.nullable else _EMPTY[kind]
+        empty = None if column.nullable else _EMPTY.get(column.name, _EMPTY[kind])
         change = sa.update(table).where(_is_broken(column, kind, part))
         connection.change(change.values({column.name: empty}))
     return broken

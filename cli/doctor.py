@@ -120,6 +120,7 @@ def _of_database() -> Iterator[Finding]:
     if schema == SCHEMA_REVISION:
         yield _check("triggers", _definitions_amiss, _REPAIR)
         yield _check("metadata", _pairs_amiss, _REPAIR)
+        yield _check("runs", _locks_amiss, _REPAIR)
         text_search = _check("text search", _texts_amiss, _REPAIR)
         yield text_search if _CAN_LOOK or text_search[0] == "fail" else _ONLY_COUNTED
         yield _check("JSON", _broken_json)
@@ -151,6 +152,13 @@ def _pairs_amiss() -> list[str]:
         missing, surplus = damage.pairs_amiss(connection)
     is_right = missing == surplus == 0
     return [] if is_right else [f"the index lacks {missing:,} pairs and has {surplus:,} too many"]
+
+
+def _locks_amiss() -> list[str]:
+    with database.snapshot() as connection:
+        stale, loose = damage.locks_amiss(connection)
+    faults = [f"{stale:,} threads name a run that is not active"] * bool(stale)
+    return faults + [f"{loose:,} active runs are not named by their thread"] * bool(loose)
 
 
 def _texts_amiss() -> list[str]:

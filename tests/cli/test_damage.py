@@ -13,6 +13,19 @@ from cli import damage
 from database import sqlite
 from database.files import file_of
 
+RUN = (
+    "INSERT INTO runs (thread_seq, id, created_at, assistant_id, status, expires_at, model, tools,"
+    " tool_resources, metadata, temperature, top_p, truncation_strategy, response_format,"
+    " tool_choice, parallel_tool_calls) SELECT {thread}, '{id}', 1, 'asst_1', '{status}',"
+    " 9999999999, 'm', '[]', '{{}}', '{{}}', '1.0', '1.0', '{{}}', '\"auto\"', '\"auto\"', 'true';"
+)
+STEP = (
+    "INSERT INTO run_steps (run_seq, id, created_at, type, status, step_details, draft) SELECT"
+    " {run}, 'step_1', 1, 'message_creation', 'in_progress', '{{\"type\":\"message_creation\","
+    '"message_creation":{{"message_id":"msg_of_run"}}}}\', \'cut short\';'
+)
+WAITING = RUN.format(thread=1, id="run_1", status="requires_action")
+TWO = WAITING + STEP.format(run=1) + WAITING.replace("run_1", "run_2")
 DAMAGES = [
     ("text search", "INSERT INTO message_text (message_text) VALUES ('delete-all')"),
     ("text search", "DELETE FROM message_text_data WHERE id > 9"),
@@ -32,6 +45,16 @@ DAMAGES = [
     ("triggers", "DROP INDEX messages_by_run; CREATE INDEX messages_by_run ON messages (run_id)"),
     ("references", "PRAGMA foreign_keys=OFF; INSERT INTO messages SELECT 999, 99, 'msg_1', 1, NULL,"
      " NULL, 'completed', NULL, 1, NULL, 'user', '[]', '[]', '{}'"),
+    ("references", "PRAGMA foreign_keys=OFF;" + RUN.format(thread=99, id="run_1", status="queued")
+     + STEP.format(run=1)),
+    ("references", "PRAGMA foreign_keys=OFF;" + STEP.format(run=99)),
+    ("runs", "UPDATE threads SET active_run = 'run_gone'"),
+    ("runs", RUN.format(thread=1, id="run_1", status="failed")
+     + "UPDATE threads SET active_run = 'run_1'"),
+    ("runs", WAITING),
+    ("runs", WAITING + "UPDATE threads SET active_run = 'run_gone'"),
+    ("runs", "DROP INDEX active_runs;" + TWO),
+    ("triggers", "DROP INDEX active_runs;" + TWO),
 ]  # fmt: skip
 BROKEN = [
     ("threads", "metadata", "{", "{}"),
@@ -49,6 +72,22 @@ BROKEN = [
     ("assistants", "tool_resources", "[]", "{}"),
     ("assistants", "metadata", '{"a": 1}', "{}"),
     ("assistants", "response_format", "auto", '"auto"'),
+    ("runs", "required_action", "[]", None),
+    ("runs", "last_error", "?", None),
+    ("runs", "tools", "{}", "[]"),
+    ("runs", "tool_resources", "null", "{}"),
+    ("runs", "metadata", '{"a": 1}', "{}"),
+    ("runs", "temperature", "hot", "1.0"),
+    ("runs", "top_p", "null", "1.0"),
+    ("runs", "truncation_strategy", "auto", '{"type":"auto","last_messages":null}'),
+    ("runs", "incomplete_details", "1", None),
+    ("runs", "usage", "[1]", None),
+    ("runs", "response_format", "auto", '"auto"'),
+    ("runs", "tool_choice", "", '"auto"'),
+    ("runs", "parallel_tool_calls", "1", "true"),
+    ("run_steps", "last_error", "?", None),
+    ("run_steps", "step_details", "[]", '{"type":"tool_calls","tool_calls":[]}'),
+    ("run_steps", "usage", "many", None),
 ]
 
 pytestmark = pytest.mark.sqlite_only("the doctor is for SQLite")
@@ -123,12 +162,17 @@ def test_broken_json_is_named_and_emptied_by_its_id(
 ) -> None:
     [thread] = client.get("/v1/threads").json["data"]
     [message] = client.get(f"/v1/threads/{thread['id']}/messages").json["data"]
+    of_thread = "(SELECT max(seq) FROM threads)"
+    harm(RUN.format(thread=of_thread, id="run_1", status="completed"))
+    harm(STEP.format(run=1).replace("message_creation', 'in_progress", "tool_calls', 'completed"))
     assistant = client.post("/v1/assistants", json={"model": "m"}).json
     parent = f"/v1/threads/{thread['id']}"
     objects = {
         "threads": (thread, parent),
         "messages": (message, f"{parent}/messages/{message['id']}"),
         "assistants": (assistant, f"/v1/assistants/{assistant['id']}"),
+        "runs": ({"id": "run_1"}, f"{parent}/runs/run_1"),
+        "run_steps": ({"id": "step_1"}, f"{parent}/runs/run_1/steps/step_1"),
     }
     id_, address = objects[table][0]["id"], objects[table][1]
     harm(
@@ -146,8 +190,58 @@ def test_broken_json_is_named_and_emptied_by_its_id(
     emptied = flask("doctor", "--repair", "--reset", id_).stdout.splitlines()[0]
     assert json.loads(emptied) == {"id": id_, "table": table, "column": column, "content": text}
     assert client.get(address).json[column] == (empty and json.loads(empty))
-    assert client.delete(address).status_code == 200
+    deleted = parent if table in ("runs", "run_steps") else address
+    assert client.delete(deleted).status_code == 200
     flask("doctor")
+
+
+def test_a_message_that_broken_details_lost_has_a_name(
+    client: FlaskClient, flask: Commands, harm: Harm
+) -> None:
+    """Also what is left of a script is emptied."""
+    [thread] = client.get("/v1/threads").json["data"]
+    harm(WAITING + STEP.format(run=1) + "UPDATE threads SET active_run = 'run_1'")
+    harm("UPDATE run_steps SET step_details = '{'; UPDATE runs SET script = '[1]'")
+    emptied = flask("doctor", "--repair", "--reset", "step_1", "--reset", "run_1").stdout
+    named = [json.loads(line) for line in emptied.splitlines() if line.startswith("{")]
+    assert [each["column"] for each in named] == ["script", "step_details"]
+    address = f"/v1/threads/{thread['id']}"
+    assert client.post(f"{address}/runs/run_1/cancel").json["status"] == "cancelled"
+    newest, _ = client.get(f"{address}/messages").json["data"]
+    [step] = client.get(f"{address}/runs/run_1/steps").json["data"]
+    assert step["step_details"]["message_creation"]["message_id"] == newest["id"] == "msg_lost1"
+
+
+def test_a_repaired_thread_is_locked_by_its_active_run_until_that_ends(
+    client: FlaskClient, flask: Commands, harm: Harm
+) -> None:
+    """Of two active runs the older one is cancelled, and what it wrote is kept."""
+    [thread] = client.get("/v1/threads").json["data"]
+    address = f"/v1/threads/{thread['id']}"
+    message = {"role": "user", "content": "later words"}
+    harm("DROP INDEX active_runs;" + TWO + "UPDATE threads SET active_run = 'run_1'")
+    flask("doctor", "--repair")
+    assert client.get(f"{address}/runs/run_1").json["status"] == "cancelled"
+    [step] = client.get(f"{address}/runs/run_1/steps").json["data"]
+    assert step["status"] == "cancelled"
+    assert client.get(f"{address}/messages/msg_of_run").json["status"] == "incomplete"
+    assert found(client, "q=cut short") == 1
+    refused = client.post(f"{address}/messages", json=message).json["error"]["message"]
+    assert refused == f"Can't add messages to {thread['id']} while a run run_2 is active."
+    assert client.post(f"{address}/runs/run_2/cancel").json["status"] == "cancelled"
+    assert client.post(f"{address}/messages", json=message).status_code == 200
+    flask("doctor")
+
+
+def test_a_thread_that_named_no_active_run_is_free_again(
+    client: FlaskClient, flask: Commands, harm: Harm
+) -> None:
+    [thread] = client.get("/v1/threads").json["data"]
+    harm("UPDATE threads SET active_run = 'run_gone'")
+    assert "1 threads name a run that is not active" in flask("doctor", status=1).stdout
+    flask("doctor", "--repair")
+    message = {"role": "user", "content": "later words"}
+    assert client.post(f"/v1/threads/{thread['id']}/messages", json=message).status_code == 200
 
 
 def test_a_repair_beside_a_server_is_seen_by_it(
