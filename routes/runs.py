@@ -79,11 +79,7 @@ def list_runs(thread_id: str, query: Object) -> Response:
 @bp.get("/<thread_id>/runs/<run_id>")
 @operation("getRun", "Retrieve a run", schemas.RunObject)
 def retrieve(thread_id: str, run_id: str) -> Response:
-    row = _find(thread_id, run_id)
-    if states.is_due(row):
-        _expire(thread_id)
-        row = _find(thread_id, run_id)
-    return _told_to_poll(answer(run_object(row, thread_id)))
+    return _told_to_poll(answer(run_object(_find(thread_id, run_id), thread_id)))
 
 
 @bp.post("/<thread_id>/runs/<run_id>")
@@ -121,6 +117,7 @@ def submit(thread_id: str, run_id: str, body: Object) -> Response:
 @bp.get("/<thread_id>/runs/<run_id>/steps")
 @operation("listRunSteps", "List the steps of a run", schemas.StepList, query=schemas.ListSteps)
 def list_steps(thread_id: str, run_id: str, query: Object) -> Response:
+    _find(thread_id, run_id)
     with database.snapshot() as connection:
         page = steps.list_steps(connection, project(), thread_id, run_id, query)
     return answer(list_object(page))
@@ -129,6 +126,7 @@ def list_steps(thread_id: str, run_id: str, query: Object) -> Response:
 @bp.get("/<thread_id>/runs/<run_id>/steps/<step_id>")
 @operation("getRunStep", "Retrieve a step of a run", schemas.StepObject)
 def retrieve_step(thread_id: str, run_id: str, step_id: str) -> Response:
+    _find(thread_id, run_id)
     with database.snapshot() as connection:
         return answer(steps.find_step(connection, project(), thread_id, run_id, step_id))
 
@@ -168,6 +166,15 @@ def _stream(queue: Queue) -> Response:
 
 
 def _find(thread_id: str, run_id: str) -> Any:
+    """Return the row of a run, which has expired if its time is over. Raises ApiError 404."""
+    row = _read(thread_id, run_id)
+    if states.is_due(row):
+        _expire(thread_id)
+        row = _read(thread_id, run_id)
+    return row
+
+
+def _read(thread_id: str, run_id: str) -> Any:
     with database.read() as connection:
         return rows.find_row(connection, project(), thread_id, run_id)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from flask.testing import FlaskClient
 from runs_client import CALL, RunsClient, Wire, calls_of, of, text_of
 from sentences import (
