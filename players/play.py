@@ -53,6 +53,11 @@ class Play:
             with suppress(LostRun):
                 self._settle(turn)
 
+    def end_stream(self) -> None:
+        """End the stream of this play, if it has one that goes on."""
+        if self.stream:
+            self.stream.cut_short()
+
     def _begin(self, run: Any) -> tuple[Turn, Question]:
         with database.snapshot() as connection:
             self._thread_id = states.thread_of(connection, run).id

@@ -62,7 +62,8 @@ class Players:
         self.open()
         with self._change:
             if self._is_stopped:
-                return  # another process takes the run
+                play.end_stream()  # another process takes the run
+                return
             self._plays[play.token] = play
             self._executor.submit(self._run, play, seq)
 
@@ -95,6 +96,8 @@ class Players:
             self._change.wait_for(lambda: not self._at_work, STOP_SECONDS)
             self._order(STOPPING)
             self._change.wait_for(lambda: not self._at_work, END_SECONDS)
+            for play in self._plays.values():
+                play.end_stream()
         self._wake.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -114,8 +117,7 @@ class Players:
         except Exception:
             log.exception("Error in a run")
         finally:
-            if play.stream:
-                play.stream.cut_short()
+            play.end_stream()
             with self._change:
                 self._at_work.discard(play.token)
                 del self._plays[play.token]
