@@ -31,7 +31,9 @@ THREADS = [
 RUNS = [
     "newest/autogen_agent.py",
     "newest/langchain_runnable.py",
+    "newest/marvin_assistant.py",
     "newest/semantic_kernel_agent.py",
+    "node/ai_assistant_response.js",
     "older/agency_swarm_agency.py",
     "older/llama_index_agent.py",
 ]

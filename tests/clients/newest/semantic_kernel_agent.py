@@ -1,4 +1,4 @@
-"""Semantic Kernel's OpenAIAssistantAgent: it lists the steps of a run."""
+"""Semantic Kernel's OpenAIAssistantAgent: it lists the steps of a run, or streams it."""
 
 import asyncio
 import warnings
@@ -32,6 +32,9 @@ async def main() -> None:
         async for each in agent.invoke(messages="the weather in Rome?", thread=answer.thread)
     ]
     assert pieces[-1] == "It is 20 degrees."
+    streamed = agent.invoke_stream(messages="the weather in Rome?", thread=answer.thread)
+    assert "".join([str(each) async for each in streamed]) == "It is 20 degrees."
+    assert cities == ["Rome"] * 3
     await answer.thread.delete()
     await client.beta.assistants.delete(agent.id)
 
