@@ -26,5 +26,21 @@ const second = await client.listMessages(id, { order: "asc", limit: 1, after: fi
 const texts = [...first.data, ...second.data].map((each) => each.content[0].text.value);
 assert.deepEqual(texts, ["one", "two"]);
 
+const get = { type: "function", function: { name: "get_weather", parameters: {} } };
+const assistant = await client.createAssistant({ model: "gpt-4o", tools: [get] });
+async function ended(run) {
+  while (["queued", "in_progress"].includes(run.status)) run = await client.getRun(id, run.id);
+  return run;
+}
+const run = await ended(await client.createRun(id, { assistantId: assistant.id }));
+assert.equal(run.status, "completed");
+assert(run.completedAt instanceof Date);
+const steps = await client.listRunSteps(id, run.id);
+const [step] = steps.data;
+assert.equal(step.type, "message_creation");
+const { message_id: messageId } = step.stepDetails.messageCreation; // it leaves this name
+assert.equal((await client.getMessage(id, messageId)).content[0].text.value, "two");
+assert.deepEqual((await client.listRuns(id)).data.map((each) => each.id), [run.id]);
+
 assert((await client.deleteThread(id)).deleted);
 await assert.rejects(client.getThread(id), { message: `No thread found with id '${id}'.` });
