@@ -56,6 +56,9 @@ class Mock:
             self.log.add(request, response.status_code)
             if request.is_dropped:
                 faults.drop_connection(request)
+            if request.stream_fault and response.mimetype == "text/event-stream":
+                pieces: Any = response.response
+                response.response = faults.broken(pieces, request.stream_fault, request)
         return response
 
     def _covers(self, request: Request) -> bool:

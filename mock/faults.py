@@ -4,20 +4,24 @@ import math
 import random
 import re
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR
 from threading import Event
 from typing import Any
 
 from database.waits import waiting
-from mock.schemas import MAX_DELAY_MILLISECONDS
+from mock.schemas import MAX_DELAY_MILLISECONDS, breaks_stream
 from rules import refusals
+from web.error_answers import envelope
 from web.request import Request
 from web.request_body import read_bytes
 
 _FAULTS: dict[str, Any] = {str(status): {"status": status} for status in range(400, 600)}
 _FAULTS |= {"": {}, "drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
 _LOOK_SECONDS = 0.1
+_ERROR_EVENT = b"event: error\ndata: %b\n\n" % envelope(refusals.injected({"status": 500}))
 
 
 class Rule:
@@ -55,12 +59,37 @@ def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
     read_bytes()  # before the delay
     if "delay_ms" in fault:
         with waiting():
-            _wait(request, random.uniform(*fault["delay_ms"]) / 1000, rules_end)  # noqa: S311
-    request.is_dropped = "drop" in fault
+            _wait(request, _seconds(fault["delay_ms"]), rules_end)
+    request.is_dropped = fault.get("drop") in ("before", "after")
+    request.stream_fault = fault if breaks_stream(fault) else None
     if fault.get("drop") == "before":
         raise refusals.connection_dropped()
     if "status" in fault:
         raise refusals.injected(fault)
+
+
+def broken(pieces: Iterable[bytes], fault: dict[str, Any], request: Request) -> Iterator[bytes]:
+    """Yield the pieces of a stream until its fault: a stall, an error event, or its end."""
+    events, is_due = 0, True
+    with closing(iter(pieces)) as rest:  # type: ignore[type-var]
+        for piece in rest:
+            if is_due and events == fault.get("after_events", 1):
+                is_due = False
+                _stall(fault, request)
+                if fault.get("stream_error"):
+                    yield _ERROR_EVENT
+                    return
+                if fault.get("drop") == "midway":
+                    drop_connection(request)
+                    return
+            events += piece.startswith(b"event: ")
+            yield piece
+
+
+def _stall(fault: dict[str, Any], request: Request) -> None:
+    if "stall_ms" in fault:
+        with waiting():
+            _wait(request, _seconds(fault["stall_ms"]), Event())
 
 
 def drop_connection(request: Request) -> None:
@@ -88,6 +117,10 @@ def _wait(request: Request, seconds: float, rules_end: Event) -> None:
             break
     if _client_is_gone(request):  # its test is over: it must not write during the next test
         raise refusals.client_is_gone()
+
+
+def _seconds(milliseconds: tuple[int, int]) -> float:
+    return random.uniform(*milliseconds) / 1000  # noqa: S311
 
 
 def _client_is_gone(request: Request) -> bool:

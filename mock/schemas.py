@@ -9,6 +9,7 @@ from schemas import MAX_MODEL_CHARACTERS, MAX_SECONDS, MAX_TEXT_CHARACTERS, MAX_
 
 MAX_DELAY_MILLISECONDS = 60_000
 ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
+_OF_STREAMS = ("stall_ms", "stream_error")
 _OF_STATUS = ("retry_after", "retry_after_ms", "should_retry", "message", "code", "type", "param")
 
 
@@ -50,7 +51,10 @@ class FaultRule(fields.StrictSchema):
     path = fields.Text(load_default="*")
     status = fields.Integer(400, 599)
     delay_ms = Delay()
-    drop = fields.Choice("before", "after")
+    drop = fields.Choice("before", "after", "midway")
+    after_events = fields.Integer(0)
+    stall_ms = Delay()
+    stream_error = fields.Boolean()
     times = fields.Integer(1)
     every = fields.Integer(1)
     rate = Rate()
@@ -71,8 +75,17 @@ class FaultRule(fields.StrictSchema):
             raise _senseless("drop", "a request that fails with 'status' has no answer to drop")
         if header and "status" not in rule:
             raise _senseless(header, "it is told with a 'status' only")
-        if rule.keys().isdisjoint(("status", "delay_ms", "drop")):
+        if rule.keys().isdisjoint(("status", "delay_ms", "drop", *_OF_STREAMS)):
             raise _senseless("status", "without it, 'delay_ms' or 'drop' the rule does nothing")
+        if "after_events" in rule and not breaks_stream(rule):
+            raise _senseless("after_events", "it is told with what happens to a stream only")
+        if "status" in rule and breaks_stream(rule):
+            raise _senseless("status", "a request that fails has no stream to break")
+
+
+def breaks_stream(fault: dict[str, Any]) -> bool:
+    """Return whether a fault breaks the stream of a run."""
+    return fault.get("drop") == "midway" or not fault.keys().isdisjoint(_OF_STREAMS)
 
 
 def _senseless(name: str, reason: str) -> ValidationError:

@@ -34,24 +34,33 @@ class Play:
         self.token, self.stop = token_hex(8), Stop()
         self.is_playing = False
         self.stream, self._answerer = stream, answerer
-        self._thread_id = ""
+        self.seq, self._thread_id = 0, ""
 
-    def play(self, seq: int) -> None:
-        """Take the run with this `seq` and play it; do nothing if it cannot be taken."""
+    def play(self) -> None:
+        """Take the run with the `seq` and play it; do nothing if it cannot be taken."""
         if self.stop.reason:
             return
-        run = database.write(lambda connection: states.claim(connection, seq, self.token))
+        run = database.write(lambda connection: states.claim(connection, self.seq, self.token))
         if run is None:
-            return
+            return self.give_up()
         self.is_playing = True
+        with suppress(LostRun):  # the thread was deleted since
+            self._play(run)
+
+    def _play(self, run: Any) -> None:
         turn, question = self._begin(run)
-        if self.stream:
-            self.stream.tell([events.run_event(run, self._thread_id)])
+        self._tell(run)
         try:
             self._answer(turn, question)
         except (LostRun, Stopped):
-            with suppress(LostRun):
-                self._settle(turn)
+            self._settle(turn)
+
+    def give_up(self) -> None:
+        """Tell the reader how a run is that cannot be played, and end the stream."""
+        if self.stream:
+            with database.snapshot() as connection, suppress(LostRun):
+                self._tell_state(connection)
+            self.end_stream()
 
     def end_stream(self) -> None:
         """End the stream of this play, if it has one that goes on."""
@@ -86,13 +95,18 @@ class Play:
             row = rows.row_of(connection, turn.run.seq)
         is_own = row is not None and row.player == self.token
         if is_own and row.status == "cancelling":
+            self._tell(row)
             turn.end(End("cancelled"), ("cancelling",))
         elif is_own and turn.has_shown:
             turn.end(_failure(_STOPPED), ("in_progress",))
         elif is_own:
             database.write(lambda connection: states.queue_again(connection, turn.run))
-        elif row is not None and self.stream:
-            self.stream.tell([events.run_event(row, self._thread_id)])
+        elif row is not None:
+            self._tell(row)
+
+    def _tell(self, run: Any) -> None:
+        if self.stream:
+            self.stream.tell([events.run_event(run, self._thread_id)])
 
 
 def _failure(error: dict[str, str]) -> End:

@@ -17,7 +17,7 @@ _LAST = tuple(
 _COMMENT = b": the run goes on\n\n"
 _DONE = b"event: done\ndata: [DONE]\n\n"
 _CUT_SHORT = {
-    "message": "The server cannot go on with this stream. Retrieve the run: it may be queued again.",
+    "message": "The server cannot go on with this stream. Retrieve the run: it may be queued.",
     "type": "server_error",
     "param": None,
     "code": None,

@@ -1,7 +1,7 @@
 """The request, with the results of its checks."""
 
 import random
-from typing import cast
+from typing import Any, cast
 
 import flask
 
@@ -16,6 +16,7 @@ class Request(flask.Request):
     project = DEFAULT_PROJECT
     key_shown: str | None = None  # the first characters of its API key
     body: bytes | None = None  # the whole body, once it is read
+    stream_fault: dict[str, Any] | None = None  # a fault rule breaks the stream of the answer
     is_dropped = False  # a fault rule drops the connection in place of the answer
 
 
