@@ -12,6 +12,8 @@ from socket import socket
 
 import sqlalchemy as sa
 
+from models import SCHEMA_REVISION, Base
+
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 USER = "postgres" if os.getuid() == 0 else None
 SETTINGS = """
@@ -24,15 +26,20 @@ EMPTY = """
 SET LOCAL lock_timeout = '1s';
 DO $$ BEGIN
     ASSERT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) = 1;
-    ASSERT (SELECT count(*) FROM pg_constraint WHERE contype = 'c') = 0;
-    ASSERT (SELECT version_num FROM alembic_version) = '0003';
+    ASSERT (SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0) = 0;
+    ASSERT (SELECT version_num FROM alembic_version) = '{revision}';
 END $$;
-DELETE FROM threads; DELETE FROM messages; DELETE FROM tombstones; DELETE FROM api_keys;
-DELETE FROM idempotency; DELETE FROM failed_sign_ins; DELETE FROM sessions;
-ALTER SEQUENCE threads_seq_seq RESTART; ALTER SEQUENCE messages_seq_seq RESTART;
-ALTER SEQUENCE api_keys_seq_seq RESTART;
+{deletions}
+SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S';
 """
 NOT_DURABLE = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"
+
+
+def _emptying() -> str:
+    """Return the SQL that empties every table of the models, children first."""
+    tables = reversed(Base.metadata.sorted_tables)
+    deletions = "".join(f"DELETE FROM {table.name};" for table in tables)
+    return EMPTY.format(revision=SCHEMA_REVISION, deletions=deletions)
 
 
 class Cluster:
@@ -74,7 +81,7 @@ class Cluster:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql(EMPTY)
+                connection.exec_driver_sql(_emptying())
             self._free.append(url)
         except sa.exc.DBAPIError:
             self.command(f"DROP DATABASE {sa.make_url(url).database} WITH (FORCE)")

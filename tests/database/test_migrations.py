@@ -3,7 +3,8 @@
 import gzip
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import flask_migrate
@@ -11,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from conftest import launched, refusal
+from conftest import close, launched, refusal, until
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -20,7 +21,7 @@ import database
 from config import ROOT
 from database import startup
 from models import DEFAULT_PROJECT, SCHEMA_REVISION, Base, db
-from store import threads
+from store import assistants, threads
 
 FLASK = [sys.executable, "-m", "flask", "--app", "cli", "db", "upgrade", "--directory"]
 RECREATE = 'with op.batch_alter_table("threads", recreate="always") as table:\n        pass'
@@ -161,6 +162,59 @@ def _indexed(count: int) -> list[int]:
         assert connection.value("PRAGMA integrity_check(message_text)") == "ok"
         match = "SELECT 1 FROM message_text WHERE message_text MATCH 'word{}'"
         return [number for number in range(count) if connection.value(match.format(number))]
+
+
+def test_a_database_of_revision_0010_has_free_threads_that_take_runs(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Its threads, messages and assistants stay, and its triggers go on."""
+    with old_database(engine, request, tmp_path, "0010") as app:
+
+        def fill(connection: database.Connection) -> None:
+            thread = "(1, 'default', 'thread_1', 5, '{\"a\":\"1\"}', '{}')"
+            part = '[{"type":"text","text":{"value":"some words","annotations":[]}}]'
+            connection.change(f"INSERT INTO threads VALUES {thread}")
+            connection.change(
+                "INSERT INTO messages (thread_seq, id, created_at, status, role, content,"
+                " attachments, metadata) VALUES"
+                f" (1, 'msg_1', 6, 'completed', 'user', '{part}', '[]', '{{}}')"
+            )
+            values = {"model": "m", "id": "asst_1", "created_at": 7}
+            assistants.insert(connection, DEFAULT_PROJECT, values)
+
+        database.write(fill)
+        cli.prepare_database()
+        client = app.test_client()
+        for query in ("q=words", "metadata[a]=1"):
+            [thread] = client.get(f"/v1/threads?{query}").json["data"]
+            assert (thread["id"], thread["created_at"]) == ("thread_1", 5)
+        assert client.get("/v1/threads/thread_1/runs").json["data"] == []
+        body = {"role": "user", "content": "more"}
+        assert client.post("/v1/threads/thread_1/messages", json=body).status_code == 200
+        run = client.post("/v1/threads/thread_1/runs", json={"assistant_id": "asst_1"}).json
+        address = f"/v1/threads/thread_1/runs/{run['id']}"
+        assert until(lambda: client.get(address).json["status"] == "completed")
+        roles = [each["role"] for each in client.get("/v1/threads/thread_1/messages").json["data"]]
+        assert roles == ["assistant", "user", "user"]
+
+
+@contextmanager
+def old_database(
+    engine: str, request: pytest.FixtureRequest, folder: Path, revision: str
+) -> Iterator[Flask]:
+    """Yield the app of a new database of an old revision, in its context."""
+    url = f"sqlite:///{folder / 'old.db'}"
+    if engine == "postgres":
+        running = request.getfixturevalue("cluster")
+        running.command("CREATE DATABASE old")
+        url = running.url("old")
+    app = cli.create_app({"DATABASE_URL": url, "SECRET_KEY": "s" * 32})
+    with app.app_context():
+        flask_migrate.upgrade(revision=revision)
+        yield app
+    close(app)
+    if engine == "postgres":
+        running.command("DROP DATABASE old WITH (FORCE)")
 
 
 @pytest.mark.sqlite_only("the file is SQLite's")

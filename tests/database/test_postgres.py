@@ -20,7 +20,17 @@ from typing import Any
 import clusters
 import pytest
 import sqlalchemy as sa
-from conftest import Server, await_ready, launched, postgres_settings, refusal, serving, until
+from conftest import (
+    Server,
+    await_ready,
+    close,
+    flask_process,
+    launched,
+    postgres_settings,
+    refusal,
+    serving,
+    until,
+)
 from flask import Flask
 from openai import APIStatusError, OpenAI
 
@@ -38,6 +48,7 @@ CLIENTS = 16
 RESTARTS = 5
 WRITES_BETWEEN = 100
 LATE = 5
+USER = {"role": "user", "content": "Hi"}
 BACK_SECONDS = 2
 
 
@@ -378,6 +389,45 @@ def test_an_export_comes_back_byte_for_byte(app: Flask, database_url: str, tmp_p
     with app.app_context():
         list(imports.import_lines(DEFAULT_PROJECT, over.splitlines(), "replace"))
         assert exported() == over == given
+
+
+def test_assistants_and_runs_go_over_and_back(url: str, tmp_path: Path) -> None:
+    """As docs/postgres.md says: an export of the copy is the same bytes."""
+    first, back = (f"sqlite:///{tmp_path / name}" for name in ("first.db", "back.db"))
+    source = cli.create_app({"DATABASE_URL": first})
+    with source.app_context():
+        cli.prepare_database()
+        client = source.test_client()
+        assistant = client.post("/v1/assistants", json={"model": "m", "instructions": "é"}).json
+        body = {"assistant_id": assistant["id"], "thread": {"messages": [USER]}}
+        run = client.post("/v1/threads/runs", json=body).json
+        address = f"/v1/threads/{run['thread_id']}/runs/{run['id']}"
+        assert until(lambda: client.get(address).json["status"] == "completed")
+    close(source)
+    path = tmp_path / "over.jsonl"
+    path.write_text(flask_process(first, "export").stdout, "utf-8")
+    for there in (url, back):
+        imported = flask_process(there, "import", path)
+        assert imported.stderr.endswith("imported 2, replaced 0, skipped 0, refused 0\n")
+        assert flask_process(there, "export").stdout == path.read_text("utf-8")
+    assert '"steps":[{"id":"step_' in path.read_text("utf-8")
+
+
+def test_a_database_that_is_given_back_is_used_again_and_empty(cluster: clusters.Cluster) -> None:
+    url = cluster.new()
+    app = create_app(postgres_settings(url))
+    first = new_thread(app)
+    with app.app_context():
+        db.engine.dispose()
+    cluster.give_back(url)
+    assert cluster.new() == url
+    app = create_app(postgres_settings(url))
+    client = app.test_client()
+    assert client.get(f"/v1/threads/{first}").status_code == 404
+    assert client.get("/v1/threads").json["data"] == []
+    with app.app_context():
+        db.engine.dispose()
+    cluster.give_back(url)
 
 
 def exported() -> bytes:
