@@ -3,7 +3,8 @@
 THREADS_SERVER names the folder of the server's checkout. The server starts once in each pytest
 process, so once in each worker of pytest-xdist, and every test finds it as it was at its start:
 empty, or with the threads of THREADS_SEED. A test takes `threads_client`, or calls code of yours
-that makes its own `OpenAI()`: OPENAI_BASE_URL is set.
+that makes its own `OpenAI()`: OPENAI_BASE_URL is set. A test that takes `threads_replies` says what
+its runs answer; without that, a run repeats the last message of the user.
 """
 
 import http.client
@@ -12,7 +13,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from threading import Timer
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ STOP_SECONDS = 30
 RESET = (
     ("POST", "/_mock/reset", None),
     ("DELETE", "/_mock/faults", None),
+    ("DELETE", "/_mock/replies", None),
     ("DELETE", "/_mock/requests", None),
     ("PUT", "/_mock/ids", '{"seed": null}'),
     ("PUT", "/_mock/clock", "{}"),
@@ -69,15 +71,22 @@ def threads_base_url() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def threads_reset(threads_base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each test: put the server back as it was at its start, point `OpenAI()` at it."""
-    address = urlsplit(threads_base_url).netloc
-    with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
-        for method, path, body in RESET:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            assert answer.status == 200, f"{method} {path}: {answer.status} {text}"
+    _control(threads_base_url, *RESET)
     monkeypatch.setenv("OPENAI_BASE_URL", threads_base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
+
+
+@pytest.fixture
+def threads_replies(threads_base_url: str) -> Callable[..., None]:
+    """A function that sets the reply rules until the test ends (docs/runs.md of the server):
+
+    threads_replies({"match": "*weather*", "replies": [{"text": "It is 20 degrees."}]})
+    """
+
+    def set_rules(*rules: dict) -> None:
+        _control(threads_base_url, ("PUT", "/_mock/replies", json.dumps({"rules": rules})))
+
+    return set_rules
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +94,17 @@ def threads_client(threads_base_url: str) -> Iterator[OpenAI]:
     """An official client of the server."""
     with OpenAI(base_url=threads_base_url, api_key="any") as client:
         yield client
+
+
+def _control(base_url: str, *requests: tuple[str, str, str | None]) -> None:
+    """Send requests to the mock controls; each must be answered with 200."""
+    address = urlsplit(base_url).netloc
+    with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+        for method, path, body in requests:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            assert answer.status == 200, f"{method} {path}: {answer.status} {text}"
 
 
 def _await_ready(process: subprocess.Popen[str]) -> dict | None:

@@ -4,7 +4,11 @@
 //
 // THREADS_SERVER names the folder of the server's checkout. Each worker of Vitest has a server of
 // its own, started once, and every test finds it as it was at its start: empty, or with the threads
-// of THREADS_SEED. `new OpenAI()` talks to it: OPENAI_BASE_URL is set.
+// of THREADS_SEED. `new OpenAI()` talks to it: OPENAI_BASE_URL is set. A test says what its runs
+// answer with `setReplies`; without that, a run repeats the last message of the user:
+//
+//   import { setReplies } from "./vitest.setup.mjs";
+//   await setReplies({ match: "*weather*", replies: [{ text: "It is 20 degrees." }] });
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,6 +19,7 @@ const START_SECONDS = Number(process.env.THREADS_START_SECONDS ?? 120); // the f
 const RESET = [
   ["POST", "/_mock/reset"],
   ["DELETE", "/_mock/faults"],
+  ["DELETE", "/_mock/replies"],
   ["DELETE", "/_mock/requests"],
   ["PUT", "/_mock/ids", '{"seed": null}'],
   ["PUT", "/_mock/clock", "{}"],
@@ -28,7 +33,13 @@ if (process.env.VITEST_POOL_ID) {
   if (!answer.ok) throw new Error(text);
   process.env.OPENAI_BASE_URL = text;
   process.env.OPENAI_API_KEY = "any";
-  beforeEach(() => reset(text));
+  beforeEach(() => control(text, RESET));
+}
+
+// Set the reply rules until the test ends (docs/runs.md of the server).
+export async function setReplies(...rules) {
+  const body = JSON.stringify({ rules });
+  await control(process.env.OPENAI_BASE_URL, [["PUT", "/_mock/replies", body]]);
 }
 
 // In the main process, as the global setup: start a server when a worker asks for its own.
@@ -52,9 +63,9 @@ export async function setup() {
   };
 }
 
-async function reset(baseURL) {
+async function control(baseURL, requests) {
   const headers = { "Content-Type": "application/json" };
-  for (const [method, path, body] of RESET) {
+  for (const [method, path, body] of requests) {
     const answer = await fetch(new URL(path, baseURL), { method, body, headers });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);

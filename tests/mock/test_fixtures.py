@@ -45,6 +45,15 @@ def listed(client):
     return [thread["id"] for thread in client.get("/threads", cast_to=object)["data"]]
 
 
+def answer(client, text):
+    message = {"role": "user", "content": text}
+    assistant = client.beta.assistants.create(model="gpt-4o")
+    run = client.beta.threads.create_and_run_poll(
+        assistant_id=assistant.id, thread={"messages": [message]}
+    )
+    return client.beta.threads.messages.list(run.thread_id).data[0].content[0].text.value
+
+
 @pytest.fixture(autouse=True)
 def untouched(threads_client):
     note = Path(__file__).parent / "servers" / str(os.getpid())
@@ -74,6 +83,16 @@ def test_leaves_faults_behind(threads_client, status):
         threads_client.with_options(max_retries=0).beta.threads.create()
 
 
+@pytest.mark.parametrize("degrees", range(10))
+def test_scripts_a_reply(threads_client, threads_replies, degrees):
+    assert answer(threads_client, "the weather?") == "the weather?"
+    threads_replies({"match": "*weather*", "replies": [{"text": f"{degrees} degrees"}]})
+    assert answer(threads_client, "the weather?") == f"{degrees} degrees"
+    threads_replies({"replies": [{"text": "too late", "delay_ms": 60_000}]})
+    assistant = threads_client.beta.assistants.create(model="gpt-4o", instructions="Wait.")
+    threads_client.beta.threads.create_and_run(assistant_id=assistant.id)  # it is left behind
+
+
 @pytest.mark.parametrize("second", range(10))
 def test_leaves_the_clock_frozen(threads_client, second):
     control(threads_client, "put", "/clock", body={"frozen_at": second})
@@ -97,6 +116,7 @@ VITEST_SUITE = """
 import { appendFileSync } from "node:fs";
 import OpenAI from "openai";
 import { beforeEach, expect, test } from "vitest";
+import { setReplies } from "./vitest.setup.mjs";
 
 const client = new OpenAI({ maxRetries: 0 });
 const control = (method, path, body) =>
@@ -104,6 +124,12 @@ const control = (method, path, body) =>
     method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
   });
 const listed = async () => (await client.get("/threads")).data.length;
+const answer = async (content) => {
+  const { id } = await client.beta.assistants.create({ model: "gpt-4o" });
+  const thread = { messages: [{ role: "user", content }] };
+  const run = await client.beta.threads.createAndRunPoll({ assistant_id: id, thread });
+  return (await client.beta.threads.messages.list(run.thread_id)).data[0].content[0].text.value;
+};
 beforeEach(() => appendFileSync("servers.txt", `${client.baseURL}\n`));
 
 test.each([0, 1, 2, 3])("creates %i", async (count) => {
@@ -116,6 +142,11 @@ test.each([500, 503])("leaves the fault %i behind", async (status) => {
   await control("POST", "/faults", { rules: [{ status }] });
   await expect(client.beta.threads.create()).rejects.toMatchObject({ status });
 });
+test.each([5, 20])("scripts a reply of %i degrees", async (degrees) => {
+  expect(await answer("the weather?")).toBe("the weather?");
+  await setReplies({ match: "*weather*", replies: [{ text: `${degrees} degrees` }] });
+  expect(await answer("the weather?")).toBe(`${degrees} degrees`);
+});
 test("leaves the clock frozen", async () => {
   await control("PUT", "/clock", { frozen_at: 7 });
   expect((await client.beta.threads.create()).created_at).toBe(7);
@@ -127,7 +158,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A folder with the conftest to take over and a suite of 50 tests."""
+    """A folder with the conftest to take over and a suite of 60 tests."""
     shutil.copy(ROOT / "examples" / "pytest_conftest.py", tmp_path / "conftest.py")
     (tmp_path / "shuffle.py").write_text(SHUFFLE)
     (tmp_path / "test_sample.py").write_text(SUITE)
@@ -180,7 +211,7 @@ def is_gone(base_url: str) -> bool:
 
 
 @pytest.mark.timeout(400)
-def test_fifty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
+def test_sixty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
     orders, results, ids = [], [], []
     for seed in SEEDS[:ORDERS]:
         options = ("-n", "2", "-p", "shuffle", "--junit-xml=result.xml")
@@ -190,7 +221,7 @@ def test_fifty_tests_on_two_workers_pass_in_any_order(suite: Path) -> None:
         results.append({case.get("name"): [each.tag for each in case] for case in cases})
         ids.append({path.read_text() for path in (suite / "ids").iterdir()})
         assert result.returncode == 0, result.stdout
-    assert len(results[0]) == 50
+    assert len(results[0]) == 60
     assert all(result == results[0] for result in results)
     assert len({str(order) for order in orders}) == ORDERS
     assert len(ids[0]) == 1
@@ -232,7 +263,7 @@ def test_vitest_has_one_server_a_worker_and_each_test_a_fresh_one(
 ) -> None:
     result = vitest(pool)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"Tests +21 passed", result.stdout)
+    assert re.search(r"Tests +27 passed", result.stdout)
     servers = set((tmp_path / "servers.txt").read_text().split())
     assert 1 <= len(servers) <= 2
     assert all(map(is_gone, servers))
