@@ -605,3 +605,16 @@ def test_a_stream_cannot_be_repeated(sdk: OpenAI, thread: str, assistant: str) -
     polled = {"thread_id": thread, "assistant_id": assistant, "extra_headers": key}
     assert runs.create(**polled).id == runs.create(**polled).id
     assert len(runs.list(thread).data) == 1
+
+
+def test_a_server_without_controls_answers_no_run(serve: Callable[..., Any]) -> None:
+    with serve(MOCK="off") as server, server.sdk() as sdk:
+        assistant = sdk.beta.assistants.create(model="gpt-4o", instructions="Be brief.").id
+        thread = sdk.beta.threads.create(messages=HELLO).id
+        runs = sdk.beta.threads.runs
+        _, param, code = refused(
+            BadRequestError, lambda: runs.create(thread, assistant_id=assistant)
+        )
+        assert (param, code) == (None, "model_not_configured")
+        assert runs.list(thread).data == []
+        assert sdk.beta.threads.messages.create(thread, role="user", content="x").id
