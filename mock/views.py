@@ -66,6 +66,7 @@ def seed() -> Response:
         for outcome in imports.import_lines(project(), lines, "replace"):
             counts[outcome.kind] += 1
             notes += outcome.notes
+        database.write(leases.queue_all)
     loaded = {"threads": counts["thread"], "assistants": counts["assistant"]}
     return answer({"object": "mock.seed", **loaded, "notes": imports.told(notes)})
 

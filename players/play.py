@@ -57,10 +57,13 @@ class Play:
 
     def give_up(self) -> None:
         """Tell the reader how a run is that cannot be played, and end the stream."""
-        if self.stream:
-            with database.snapshot() as connection, suppress(LostRun):
-                self._tell_state(connection)
-            self.end_stream()
+        if self.stream is None:
+            return
+        with database.snapshot() as connection, suppress(LostRun):
+            if row := rows.row_of(connection, self.seq):
+                self._thread_id = states.thread_of(connection, row).id
+                self._tell(row)
+        self.end_stream()
 
     def end_stream(self) -> None:
         """End the stream of this play, if it has one that goes on."""

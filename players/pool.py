@@ -49,6 +49,7 @@ class Players:
         self._at_work: set[str] = set()
         self._change = Condition()
         self._is_watched = self._is_paused = self._is_stopped = False
+        self._next_sweep = 0.0
         self._wake = Event()
 
     def prepare(self, stream: Stream | None = None) -> Play:
@@ -64,8 +65,8 @@ class Players:
             if self._is_stopped:
                 play.end_stream()  # another process takes the run
                 return
-            self._plays[play.token] = play
-            self._executor.submit(self._run, play, seq)
+            play.seq, self._plays[play.token] = seq, play
+            self._executor.submit(self._run, play)
 
     def open(self) -> None:
         """Begin to take runs that other processes made or left."""
@@ -85,7 +86,7 @@ class Players:
             yield
         finally:
             with self._change:
-                self._is_paused = False
+                self._is_paused, self._next_sweep = False, 0.0
                 self._change.notify_all()
             self._wake.set()
 
@@ -105,13 +106,13 @@ class Players:
         for play in self._plays.values():
             play.stop.order(reason)
 
-    def _run(self, play: Play, seq: int) -> None:
+    def _run(self, play: Play) -> None:
         with self._change:
             self._change.wait_for(lambda: not self._is_paused)
             self._at_work.add(play.token)
         try:
             with self._app.app_context():
-                play.play(seq)
+                play.play()
         except ApiError as refusal:  # the next sweep finds the run
             log.error("A run was left: %s", refusal)
         except Exception:
@@ -124,13 +125,12 @@ class Players:
                 self._change.notify_all()
 
     def _watch(self) -> None:
-        next_sweep = 0.0
         while not self._is_stopped:
             try:
                 with self._app.app_context():
                     self._look()
-                    if monotonic() >= next_sweep:
-                        next_sweep = monotonic() + SWEEP_SECONDS
+                    if monotonic() >= self._next_sweep:
+                        self._next_sweep = monotonic() + SWEEP_SECONDS
                         self._sweep()
             except ApiError as refusal:
                 log.warning("The runs could not be looked at: %s", refusal)
@@ -140,15 +140,20 @@ class Players:
             self._wake.clear()
 
     def _look(self) -> None:
-        """Stop the plays whose runs were cancelled, deleted or taken away."""
-        playing = {play.token: play for play in self._copy() if play.is_playing}
-        if not playing:
+        """Stop the plays whose runs were cancelled, deleted or taken away.
+
+        The row of a streamed run names its player before that begins.
+        """
+        named = {play.token: play for play in self._copy() if play.is_playing or play.stream}
+        if not named:
             return
         with database.read() as connection:
-            states = leases.own_states(connection, list(playing))
-        for token, play in playing.items():
-            if states.get(token) != "in_progress":
+            states = leases.own_states(connection, list(named))
+        for token, play in named.items():
+            if states.get(token) not in ("queued", "in_progress"):
                 play.stop.order(CHANGED)
+                if not play.is_playing:
+                    play.give_up()
 
     def _sweep(self) -> None:
         """Renew the leases of this process, and take runs that are left."""
@@ -160,7 +165,8 @@ class Players:
             rows = leases.left(connection)
         for row in rows:
             with suppress(LostRun):
-                database.write(partial(leases.recover, run=row))
+                if leases.is_to_recover(row):
+                    database.write(partial(leases.recover, run=row))
                 self._offer(row.seq)
 
     def _offer(self, seq: int) -> None:

@@ -11,7 +11,7 @@ from players.answers import Call, Finish, Part, Text
 from players.events import Event
 from players.streams import Stream
 from rules.ids_and_clock import new_id, sources, unix_now
-from runs import drafts, states, steps
+from runs import drafts, lock, states, steps
 from runs.states import Change, End
 from store.objects import Object, to_json
 
@@ -159,7 +159,12 @@ class Turn:
 
     def _store(self, change: Callable[[Connection], Change]) -> None:
         """Run a change that ends the turn, and tell what it did."""
-        changed = database.write(change)
+
+        def held(connection: Connection) -> Change:
+            lock.hold_thread_of(connection, self.run)
+            return change(connection)
+
+        changed = database.write(held)
         if self._stream:
             self._stream.tell(self._events(changed))
 

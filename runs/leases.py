@@ -37,6 +37,11 @@ def left(connection: Connection) -> list[Any]:
     return connection.rows(_FIND_LEFT, {"now": unix_now()})
 
 
+def is_to_recover(run: Any) -> bool:
+    """Return whether a run that is left needs more than a player."""
+    return run.status != "queued" or states.is_due(run)
+
+
 def recover(connection: Connection, run: Any) -> None:
     """Give a run that is left the state in which it can go on. Raises LostRun.
 
@@ -53,7 +58,7 @@ def recover(connection: Connection, run: Any) -> None:
 
 
 def queue_all(connection: Connection) -> None:
-    """Begin the runs of a restored snapshot again: no player has one."""
+    """Begin again the runs whose players were stopped: after a restore nobody has one."""
     for run in connection.rows(_FIND_PLAYED):
         if run.status == "cancelling":
             states.end(connection, run, End("cancelled"), ("cancelling",))

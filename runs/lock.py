@@ -18,6 +18,8 @@ _TAKE = sa.update(Thread).where(*_IS_FREE).values(_LOCK).returning(Thread.seq)
 _IS_LOCKED = (Thread.seq == sa.bindparam("of_seq"), Thread.active_run == sa.bindparam("run_id"))
 _FREE = sa.update(Thread).where(*_IS_LOCKED).values(active_run=None)
 _HOLD = sa.select(Thread.seq).where(IS_THREAD).with_for_update(key_share=True)
+_IS_OF_RUN = Thread.seq == sa.bindparam("of_seq")
+_HOLD_OF_RUN = sa.select(Thread.seq).where(_IS_OF_RUN).with_for_update(key_share=True)
 
 
 def take(connection: Connection, project: str, thread_id: str, run_id: str) -> int | None:
@@ -37,3 +39,8 @@ def hold(connection: Connection, project: str, thread_id: str) -> int:
     if seq is None:
         raise refusals.not_found("thread", thread_id)
     return int(seq)
+
+
+def hold_thread_of(connection: Connection, run: Any) -> None:
+    """Let no other transaction lock or free the thread of a run."""
+    connection.value(_HOLD_OF_RUN, {"of_seq": run.thread_seq})

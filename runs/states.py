@@ -104,8 +104,11 @@ def claim(connection: Connection, seq: int, player: str) -> Any:
 
 
 def thread_of(connection: Connection, run: Any) -> Any:
-    """Return the row (id, project) of a run's thread."""
-    return connection.row(_THREAD, {"of_seq": run.thread_seq})
+    """Return the row (id, project) of a run's thread. Raises LostRun if it is deleted."""
+    row = connection.row(_THREAD, {"of_seq": run.thread_seq})
+    if row is None:
+        raise LostRun
+    return row
 
 
 def change(
@@ -144,10 +147,10 @@ def keep(connection: Connection, run: Any) -> None:
 def end(connection: Connection, run: Any, ending: End, expected: tuple[str, ...]) -> Change:
     """End a run, its open steps and the message it writes; free its thread. Raises LostRun."""
     lock.free(connection, run)
-    closed, added = _close(connection, run, steps.open_steps(connection, run.seq), ending)
     usage = steps.usage_of(connection, run.seq)
     values = ending.values(unix_now()) | {"usage": to_json(usage) if usage else None}
-    return Change(change(connection, run, expected, values), closed, added)
+    row = change(connection, run, expected, values)  # before its steps, as its player does
+    return Change(row, *_close(connection, row, steps.open_steps(connection, run.seq), ending))
 
 
 def queue_again(connection: Connection, run: Any) -> None:

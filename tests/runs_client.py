@@ -76,7 +76,9 @@ class RunsClient:
     def slow(self, thread: str, assistant: str, **body: Any) -> Wire:
         """Return a run in progress that shows nothing for long."""
         self.reply({"text": "late", "delay_ms": SLOW})
-        return self.wait(self.run(thread, assistant, **body), "in_progress")
+        run = self.run(thread, assistant, **body)
+        assert until(lambda: self.get("/_mock/replies")["rules"][0]["runs"] == 1), self.see(run)
+        return self.see(run)
 
     def writing(self, thread: str, assistant: str, **body: Any) -> Wire:
         """Return a run that has written the first half of "Half of it." and goes on for long.
