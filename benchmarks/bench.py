@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, data, floor, report
+from benchmarks import contenders, data, floor, report, runs
 from benchmarks.contenders import Running
 from benchmarks.load import (
     HEADERS,
@@ -181,6 +181,18 @@ class Bench:
             "bytes": _bytes(target) / messages,
         }
 
+    def polled_runs(self) -> dict[str, Figures]:
+        """Measure runs that eight clients and one client poll."""
+        with contenders.ours(f"sqlite:///{self.folder}/runs.db", WORKERS="1") as one:
+            found = {
+                "eight clients": runs.polled(one, self.seconds * 2),
+                "one client": runs.polled(one, self.seconds * 2, 1),
+            }
+        if clusters.BINARIES and self.rounds > 2:
+            with contenders.on_postgres(1_000, WORKERS="1") as one:
+                found["eight clients, PostgreSQL"] = runs.polled(one, self.seconds * 2)
+        return found
+
     def chat(self) -> Figures:
         """Measure sessions of a chat with eight clients; figures are per request."""
         with contenders.ours(f"sqlite:///{self.folder}/chat.db") as one:
@@ -275,6 +287,10 @@ def main() -> None:
         with _started(folder, given.quick, given.peers) as running:
             result["eight"] = bench.compare(running, 8, SIZE)
             result["one"] = {} if given.quick else bench.compare(running[:2], 1, SIZE)
+        result["runs"] = bench.polled_runs()
+        result["streams"] = runs.many_streams(
+            f"sqlite:///{folder}/streams.db", 5 if given.quick else 30
+        )
         result["start"] = contenders.seconds_to_start(f"sqlite:///{folder}/compared.db")
         result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)
         result["chat"] = bench.chat()

@@ -80,13 +80,13 @@ def seconds_to_start(url: str) -> float:
 
 
 @contextmanager
-def on_postgres(threads: int) -> Iterator[Running]:
+def on_postgres(threads: int, **settings: str) -> Iterator[Running]:
     """This server on a durable private PostgreSQL cluster, whose CPU is counted."""
     with clusters.cluster(settings="") as cluster:
         url = cluster.template()
         data.fill(url, threads)
         master = int((cluster.folder / "postmaster.pid").read_text().split()[0])
-        with ours(url, ON_POSTGRES, (master,)) as running:
+        with ours(url, ON_POSTGRES, (master,), **settings) as running:
             yield running
 
 
