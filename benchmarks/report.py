@@ -81,27 +81,21 @@ def _floor(result: dict[str, Any]) -> str:
 
 
 def _runs(result: dict[str, Any]) -> str:
-    streams = result["streams"]
-    rows = [
-        [
-            name,
-            f"{found.rate:,.0f}",
-            f"{found.cpu / 1e3:,.1f}",
-            f"{found.p50:.0f}",
-            f"{found.p99:.0f}",
-        ]
-        for name, found in result["runs"].items()
-    ]
+    streams, rows = result["streams"], []
+    for name, one in result["runs"].items():
+        cost = f"{one.cpu / 1e3:,.1f}"
+        rows.append([name, f"{one.rate:,.0f}", cost, f"{one.p50:.0f}", f"{one.p99:.0f}"])
     head = ["polled", "runs/s", "CPU ms a run", "p50 ms", "p99 ms"]
     return (
-        "## Runs\n\nOne worker; the script answers at once. A run is created with its thread, polled "
-        f"every 20 ms to its end, and its messages are listed.\n\n{_table(head, rows)}\n\n"
+        "## Runs\n\nOne worker; the script answers at once. A run is created with its thread, "
+        "polled every 20 ms to its end, and its messages are listed.\n\n"
+        f"{_table(head, rows)}\n\n"
         "100 streams at once (`THREADS_RUNS=100`), each of 20 events a second: "
-        f"{streams.events:,} events, none lost or out of order, {streams.rate:,.0f} a second; "
-        f"meanwhile a thread is retrieved with a p99 of {streams.retrieve_p99:.1f} ms (without them "
-        f"{streams.retrieve_p99_alone:.1f}), and the server takes {streams.megabytes:.0f} MB more. "
-        f"The first event of a stream comes after {streams.first_p50:.1f} ms (p50). Without waits "
-        f"one process sends {streams.fastest:,.0f} events a second."
+        f"{streams.events:,} events, none lost or out of order, {streams.rate:,.0f} a second. "
+        f"Meanwhile a thread is retrieved with a p99 of {streams.retrieve_p99:.1f} ms, without "
+        f"them {streams.retrieve_p99_alone:.1f}; the server takes {streams.megabytes:.0f} MB more. "
+        f"The first event of a stream comes after {streams.first_p50:.1f} ms (p50). Without "
+        f"waits one process sends {streams.fastest:,.0f} events a second."
     )
 
 
