@@ -12,7 +12,7 @@ from players.events import Event
 from players.streams import Stream
 from rules.ids_and_clock import new_id, sources, unix_now
 from runs import drafts, lock, states, steps
-from runs.states import Change, End
+from runs.states import Change, End, LostRun
 from store.objects import Object, to_json
 
 WRITE_SECONDS = 0.25
@@ -158,10 +158,11 @@ class Turn:
         return states.require_action(connection, self.run, asked, script)
 
     def _store(self, change: Callable[[Connection], Change]) -> None:
-        """Run a change that ends the turn, and tell what it did."""
+        """Run a change that ends the turn, and tell what it did. Raises LostRun."""
 
         def held(connection: Connection) -> Change:
-            lock.hold_thread_of(connection, self.run)
+            if not lock.hold_thread_of(connection, self.run):
+                raise LostRun
             return change(connection)
 
         changed = database.write(held)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from models import Thread
+from models import Run, Thread
 from rules import refusals
 from store.messages import IS_THREAD
 
@@ -18,8 +18,9 @@ _TAKE = sa.update(Thread).where(*_IS_FREE).values(_LOCK).returning(Thread.seq)
 _IS_LOCKED = (Thread.seq == sa.bindparam("of_seq"), Thread.active_run == sa.bindparam("run_id"))
 _FREE = sa.update(Thread).where(*_IS_LOCKED).values(active_run=None)
 _HOLD = sa.select(Thread.seq).where(IS_THREAD).with_for_update(key_share=True)
-_IS_OF_RUN = Thread.seq == sa.bindparam("of_seq")
-_HOLD_OF_RUN = sa.select(Thread.seq).where(_IS_OF_RUN).with_for_update(key_share=True)
+_IS_OF_RUN = (Run.seq == sa.bindparam("of_run"), Thread.seq == Run.thread_seq)
+_LOCKING: Any = {"key_share": True, "of": Thread}
+_HOLD_OF_RUN = sa.select(Thread.seq).where(*_IS_OF_RUN).with_for_update(**_LOCKING)
 
 
 def take(connection: Connection, project: str, thread_id: str, run_id: str) -> int | None:
@@ -41,6 +42,6 @@ def hold(connection: Connection, project: str, thread_id: str) -> int:
     return int(seq)
 
 
-def hold_thread_of(connection: Connection, run: Any) -> None:
-    """Let no other transaction lock or free the thread of a run."""
-    connection.value(_HOLD_OF_RUN, {"of_seq": run.thread_seq})
+def hold_thread_of(connection: Connection, run: Any) -> bool:
+    """Let no other transaction lock or free the thread of a run; return whether both exist."""
+    return connection.value(_HOLD_OF_RUN, {"of_run": run.seq}) is not None
