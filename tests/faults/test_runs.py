@@ -250,3 +250,40 @@ def test_a_stop_ends_every_stream_with_an_event(tmp_path: Path, settings: Wire) 
     assert len(runs) == AT_ONCE
     with serving(log, **settings) as server:
         assert_all_end(server, runs)
+
+
+def threads_of(server: Server) -> int:
+    """Return how many threads the workers of a server have."""
+    return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in server.workers())
+
+
+@pytest.mark.timeout(200)
+def test_a_hundred_streams_are_open_at_once_and_leave_no_thread(serve: Any, settings: Wire) -> None:
+    with serve(REPLIES=settings["REPLIES"], RUNS=8) as server, closing(Client(server)) as client:
+        assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
+        streams = [open_stream(server, assistant, f"late {number}") for number in range(100)]
+        assert until(lambda: threads_of(server) > 100)
+        assert client.expect("GET", "/healthz")["status"] == "ok"
+        for stream in streams:
+            with closing(stream):
+                names = [name for name, _ in events_of(stream)]
+            assert names[-2:] == ["thread.run.completed", "done"]
+        assert until(lambda: threads_of(server) < 30)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.sqlite_only("the processes that die share a database file")
+def test_kill_9_amid_streams_leaves_every_run_with_an_end(tmp_path: Path, settings: Wire) -> None:
+    log, runs = tmp_path / "log", list[Wire]()
+    with launched(log, **settings) as process:
+        server = await_ready(process, log)
+        with closing(Client(server)) as client:
+            assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
+        streams = [open_stream(server, assistant, f"slow {each}") for each in range(AT_ONCE)]
+        runs = [first_event(stream) for stream in streams]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for stream in streams:
+        stream.close()
+    with serving(log, **settings) as server:
+        assert_all_end(server, runs)
