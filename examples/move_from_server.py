@@ -1,4 +1,4 @@
-"""Copy threads from any server that speaks the Threads API: the way out of a service that closes.
+"""Copy assistants, threads and runs from any server: the way out of a service that closes.
 
 Into a file for `flask import`, which keeps ids and times:
 
@@ -15,13 +15,14 @@ Keys are read from SOURCE_API_KEY and TARGET_API_KEY. Needs the package `openai`
 
 Azure wants a version in each request: --query api-version=2024-05-01-preview.
 
-Run it again after an interruption: threads that stand in the output file already are not read
-again. A thread that cannot be copied is named on stderr and the others go on; the status is then 1.
+Run it again after an interruption: what stands in the output file already is not read again. What
+cannot be copied is named on stderr and the rest goes on; the status is then 1. Assistants come
+first; a server without assistants or runs is copied without.
 
 What no import takes (parts of other kinds, images in data: URLs, files without a file id, metadata
 that is no string, …) is left out, each with a line on stderr; fields that only its server knows are
-counted at the end. With --to, where no request can set them, so are annotations, run ids and
-assistant ids, and a refusal becomes text. The status is 3 when anything was left out.
+counted at the end. With --to, where no request can set them, so are annotations, runs, run ids
+and assistant ids, and a refusal becomes text. The status is 3 when anything was left out.
 """
 
 import argparse
@@ -32,11 +33,12 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from openai import APIError, OpenAI
+from openai import APIError, APIStatusError, OpenAI
 from openai.pagination import SyncCursorPage
 from openai.types.beta import Thread
 
@@ -55,9 +57,62 @@ DETAILS = ("auto", "low", "high")
 LATER_MESSAGE_FIELDS = ("status", "incomplete_details", "completed_at", "incomplete_at")
 CLEANED_FIELDS = ("content", "attachments", "metadata", "tool_resources")
 SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {})
+NOT_SERVED = (404, 405, 501)
 MOST_PAIRS = 16
 MOST_KEY_CHARACTERS = 64
 MOST_VALUE_CHARACTERS = 512
+
+
+class Kinds(dict[str, Any]):
+    """Shapes by the value of `type`. A shape has the known keys; None stands for any value."""
+
+
+def keys(*names: str) -> dict[str, Any]:
+    """Return the shape of an object with any values below its keys."""
+    return dict.fromkeys(names)
+
+
+FUNCTION_CALL = keys("id", "type") | {"function": keys("name", "arguments", "output")}
+RANKING = keys("ranker", "score_threshold", "hybrid_search")
+ASSISTANT_TOOLS = Kinds(
+    code_interpreter=keys("type"),
+    file_search=keys("type")
+    | {"file_search": keys("max_num_results") | {"ranking_options": RANKING}},
+    function=keys("type") | {"function": keys("name", "description", "parameters", "strict")},
+)
+STEP_CALLS = Kinds(
+    function=FUNCTION_CALL,
+    file_search=keys("id", "type", "file_search"),
+    code_interpreter=keys("id", "type", "code_interpreter"),
+)
+USAGE = keys("prompt_tokens", "completion_tokens", "total_tokens") | {
+    "prompt_token_details": keys("cached_tokens"),
+    "completion_tokens_details": keys("reasoning_tokens"),
+}
+SETTINGS = {
+    **keys("model", "instructions", "top_p", "temperature", "reasoning_effort", "response_format"),
+    "tools": [ASSISTANT_TOOLS],
+}
+ASSISTANT = keys("id", "object", "created_at", "name", "description") | SETTINGS
+RUN = {
+    **keys("id", "object", "created_at", "assistant_id", "thread_id", "status"),
+    **keys("started_at", "expires_at", "cancelled_at", "failed_at", "completed_at"),
+    **SETTINGS,
+    **keys("max_completion_tokens", "max_prompt_tokens", "tool_choice", "parallel_tool_calls"),
+    "required_action": {"type": None, "submit_tool_outputs": {"tool_calls": [FUNCTION_CALL]}},
+    "last_error": keys("code", "message"),
+    "truncation_strategy": keys("type", "last_messages"),
+    "incomplete_details": keys("reason"),
+    "usage": USAGE,
+}
+STEP = {
+    **keys("id", "object", "created_at", "run_id", "assistant_id", "thread_id", "type", "status"),
+    **keys("cancelled_at", "completed_at", "expires_at", "failed_at"),
+    "last_error": keys("code", "message"),
+    "step_details": keys("type")
+    | {"message_creation": keys("message_id"), "tool_calls": [STEP_CALLS]},
+    "usage": USAGE,
+}
 
 
 class Losses:
@@ -73,7 +128,7 @@ class Losses:
         print(f"{where}: left out {json.dumps(value)[:200]}", file=sys.stderr)
 
     def count(self, kind: str, given: dict[str, Any], kept: tuple[str, ...]) -> None:
-        """Count the fields of a thread or message that are not among the kept ones."""
+        """Count the fields of an object that are not among the kept ones."""
         lost = (key for key, value in given.items() if key not in kept)
         self.fields.update(f"{key} of {kind}" for key in lost if given[key] not in SAYS_NOTHING)
 
@@ -95,31 +150,48 @@ def main() -> int:
 def copy_all(
     source: OpenAI, target: OpenAI | None, arguments: argparse.Namespace, losses: Losses
 ) -> tuple[int, int, int]:
-    """Copy all threads; return how many were copied, stood in the output file, and failed."""
-    done = read_done(arguments.output, json_lines=target is None)
-    copied, skipped, failed, told = 0, 0, 0, time.monotonic()
+    """Copy everything; return how many were copied, stood in the output file, and failed."""
+    counts = Counts(read_done(arguments.output, json_lines=target is None))
     with arguments.output.open("a", encoding="utf-8") as output:
         try:
-            for thread_id in thread_ids(source, arguments.ids):
-                if thread_id in done:
-                    skipped += 1
-                    continue
-                try:
-                    output.write(copy(source, target, thread_id, losses))
-                    output.flush()
-                    done.add(thread_id)
-                    copied += 1
-                except (APIError, ValueError, KeyError) as error:
-                    failed += 1
-                    print(f"{thread_id}: {error}", file=sys.stderr)
-                if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-                    told = time.monotonic()
-                    print(f"{copied:,} threads copied", file=sys.stderr)
+            for given in assistants(source):
+                counts.write(output, given["id"], partial(copy_assistant, target, given, losses))
         except APIError as error:
-            failed += 1
+            counts.failed += 1
+            print(f"The server's list of assistants ended early: {error}", file=sys.stderr)
+        try:
+            for thread_id in thread_ids(source, arguments.ids):
+                counts.write(output, thread_id, partial(copy, source, target, thread_id, losses))
+        except APIError as error:
+            counts.failed += 1
             print(f"The server's list of threads ended early: {error}", file=sys.stderr)
             print("Run this again, or give the ids in a file: --ids FILE.", file=sys.stderr)
-    return copied, skipped, failed
+    return counts.copied, counts.skipped, counts.failed
+
+
+class Counts:
+    """How many assistants and threads were copied, stood in the output file, and failed."""
+
+    def __init__(self, done: set[str]) -> None:
+        self.copied, self.skipped, self.failed = 0, 0, 0
+        self._done, self._told = done, time.monotonic()
+
+    def write(self, output: TextIO, id_: str, make_line: Callable[[], str]) -> None:
+        """Write the line of one object, unless it is there; name it on stderr if that fails."""
+        if id_ in self._done:
+            self.skipped += 1
+            return
+        try:
+            output.write(make_line())
+            output.flush()
+            self._done.add(id_)
+            self.copied += 1
+        except (APIError, ValueError, KeyError) as error:
+            self.failed += 1
+            print(f"{id_}: {error}", file=sys.stderr)
+        if time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            print(f"{self.copied:,} copied", file=sys.stderr)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -170,9 +242,109 @@ def read_done(path: Path, json_lines: bool) -> set[str]:
             if not line.endswith(b"\n"):
                 break
             whole += len(line)
-            done.add(json.loads(line)["thread"]["id"] if json_lines else line.split()[0].decode())
+            done.add(id_of(json.loads(line)) if json_lines else line.split()[0].decode())
         file.truncate(whole)
     return done
+
+
+def id_of(line: dict[str, Any]) -> str:
+    """Return the id of the assistant or thread of a line."""
+    return str((line.get("assistant") or line["thread"])["id"])
+
+
+def assistants(source: OpenAI) -> Iterator[dict[str, Any]]:
+    """Yield the assistants of a server that has some. Raises APIError."""
+    try:
+        for assistant in source.beta.assistants.list(limit=100, order="asc"):
+            yield assistant.to_dict(warnings=False)
+    except APIStatusError as error:
+        if error.status_code not in NOT_SERVED:
+            raise
+
+
+def copy_assistant(target: OpenAI | None, given: dict[str, Any], losses: Losses) -> str:
+    """Copy an assistant; return its line of the output file. Raises APIError."""
+    assistant = cleaned_settings("assistants", given, ASSISTANT, losses)
+    if target is None:
+        return f"{json.dumps({'assistant': assistant}, ensure_ascii=False)}\n"
+    own = ("id", "object", "created_at")
+    body: Any = {key: value for key, value in assistant.items() if key not in own}
+    made = target.beta.assistants.create(**body, extra_headers=once(given["id"], body))
+    return f"{given['id']} {made.id}\n"
+
+
+def once(id_: str, body: Any) -> dict[str, str]:
+    """Return the header by which a try whose answer was lost makes no second object."""
+    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return {"Idempotency-Key": f"{id_[:100]}-{digest}"}
+
+
+def cleaned_settings(
+    kind: str, given: dict[str, Any], shape: dict[str, Any], losses: Losses
+) -> dict[str, Any]:
+    """Return an assistant or a run as the exchange format has it."""
+    losses.count(kind, given, (*shape, *CLEANED_FIELDS))
+    kept = {"tools": [], **told(given, shape, losses), "tool_resources": resources(given)}
+    own = {"tool_resources": given.get("tool_resources")}
+    for value in differences(own, {"tool_resources": kept["tool_resources"]}):
+        losses.tell(given["id"], value)
+    return kept | {"metadata": cleaned_metadata(given["id"], given, losses)}
+
+
+def picked(given: Any, shape: Any, gaps: bool = False) -> Any:
+    """Return what of a value its shape knows; `gaps` keeps {} where an item is left out."""
+    if isinstance(given, list) and isinstance(shape, list):
+        items = [picked(item, shape[0], gaps) for item in given]
+        return [item for item in items if item or gaps]
+    if isinstance(given, dict) and isinstance(shape, Kinds):
+        return picked(given, shape.get(given.get("type", ""), {}), gaps)
+    if isinstance(given, dict) and isinstance(shape, dict):
+        known = {key: given[key] for key in shape if given.get(key) is not None}
+        return {key: picked(value, shape[key], gaps) for key, value in known.items()}
+    return given
+
+
+def told(given: dict[str, Any], shape: dict[str, Any], losses: Losses) -> dict[str, Any]:
+    """Return what of an object its shape knows, and tell the rest."""
+    kept = picked(given, shape, gaps=True)
+    for value in differences({key: given[key] for key in kept}, kept):
+        losses.tell(given["id"], value)
+    return picked(given, shape)  # type: ignore[no-any-return]
+
+
+def runs(source: OpenAI, thread_id: str) -> list[dict[str, Any]]:
+    """Return the runs of a thread of a server that has some, oldest first. Raises APIError."""
+    listed = source.beta.threads.runs
+    return served(lambda: listed.list(thread_id, limit=100, order="asc"))
+
+
+def steps(source: OpenAI, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a run, oldest first. Raises APIError."""
+    listed, thread_id = source.beta.threads.runs.steps, run["thread_id"]
+    return served(lambda: listed.list(run["id"], thread_id=thread_id, limit=100, order="asc"))
+
+
+def served(listed: Callable[[], Iterable[Any]]) -> list[dict[str, Any]]:
+    """Return the objects of a list, none if it is not served. Raises APIError."""
+    try:
+        return [each.to_dict(warnings=False) for each in listed()]
+    except APIStatusError as error:
+        if error.status_code not in NOT_SERVED:
+            raise
+    return []
+
+
+def copied_run(source: OpenAI, given: dict[str, Any], losses: Losses) -> dict[str, Any]:
+    """Return a run with its steps as the exchange format has it. Raises APIError."""
+    return cleaned_settings("runs", given, RUN, losses) | {
+        "steps": [cleaned_step(step, losses) for step in steps(source, given)]
+    }
+
+
+def cleaned_step(given: dict[str, Any], losses: Losses) -> dict[str, Any]:
+    """Return a step as the exchange format has it."""
+    losses.count("steps", given, tuple(STEP))
+    return told(given, STEP, losses)
 
 
 def thread_ids(source: OpenAI, file: str | None) -> Iterator[str]:
@@ -193,18 +365,21 @@ def copy(source: OpenAI, target: OpenAI | None, thread_id: str, losses: Losses) 
     listed = source.beta.threads.messages.list(thread_id, limit=100, order="asc")
     thread = cleaned_thread(given, losses)
     messages = [cleaned(message.to_dict(warnings=False), losses) for message in listed]
+    listed_runs = runs(source, thread_id)
     if target is None:
         line = {"thread": thread, "messages": [*map(message_as_exported, messages)]}
+        if listed_runs:
+            line["runs"] = [copied_run(source, run, losses) for run in listed_runs]
         return f"{json.dumps(line, ensure_ascii=False)}\n"
     body: Any = {
         "metadata": thread["metadata"],
         "tool_resources": thread["tool_resources"],
         "messages": [as_created(message, losses) for message in messages],
     }
-    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    # A try whose answer was lost makes no second thread, nor does a run after an interruption.
-    once = {"Idempotency-Key": f"{thread_id[:100]}-{digest}"}
-    return f"{thread_id} {target.beta.threads.create(**body, extra_headers=once).id}\n"
+    if listed_runs:
+        losses.fields["runs of threads"] += len(listed_runs)
+    made = target.beta.threads.create(**body, extra_headers=once(thread_id, body))
+    return f"{thread_id} {made.id}\n"
 
 
 def cleaned_thread(given: dict[str, Any], losses: Losses) -> dict[str, Any]:

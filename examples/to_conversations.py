@@ -73,6 +73,8 @@ def calls(line: dict[str, Any], lost: Counter[str]) -> Iterator[dict[str, Any]]:
     lost["ids and times of threads"] += 1
     if thread["tool_resources"]:
         lost["tool_resources of threads"] += 1
+    if line.get("runs"):
+        lost["runs of threads"] += len(line["runs"])
     items = [item for message in line["messages"] if (item := as_item(message, lost))]
     first = {"metadata": thread["metadata"] or {}, "items": items[:ITEMS_A_CALL]}
     yield {"thread": thread["id"], "path": "/conversations", "body": first}

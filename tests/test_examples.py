@@ -14,6 +14,8 @@ import pytest
 from conftest import Server, flask_process
 from flask import Flask, request
 from openai import OpenAI
+from openai.pagination import SyncCursorPage
+from openai.types.beta import Thread
 from werkzeug.serving import make_server
 
 from config import ROOT
@@ -188,6 +190,127 @@ def test_move_copies_the_ids_of_a_file_and_reports_those_that_fail(
     assert [line["thread"]["id"] for line in lines(output)] == thread_ids
 
 
+PARAMETERS = {"type": "object", "properties": {"unit": {"anyOf": [{}], "default": None}}}
+FUNCTION = {"name": "get", "description": "Weather", "parameters": PARAMETERS}
+ASSISTANT: Any = {
+    "model": "gpt-4o",
+    "name": "Weather",
+    "instructions": "Be brief.",
+    "tools": [{"type": "function", "function": FUNCTION}, {"type": "code_interpreter"}],
+    "temperature": 0.5,
+    "metadata": {"a": "1"},
+    "tool_resources": {"code_interpreter": {"file_ids": ["file-1"]}},
+}
+CALLS = {"tool_calls": [{"name": "get", "arguments": {"city": "Rome"}}]}
+
+
+@pytest.fixture
+def answering(serve: Callable[..., Any]) -> Iterator[tuple[Server, str]]:
+    """A server with an assistant, and a thread whose first run called and whose second failed."""
+    with serve(MOCK="on") as server, server.sdk() as sdk:
+        replies = [CALLS, {"text": "20 degrees."}]
+        rules = [
+            {"times": 1, "replies": replies},
+            {"replies": [{"error": {"code": "server_error"}}]},
+        ]
+        assert server.call("PUT", "/_mock/replies", {"rules": rules}).status == 200
+        assistant = sdk.beta.assistants.create(**ASSISTANT).id
+        thread = sdk.beta.threads.create(messages=MESSAGES[:1]).id  # type: ignore[arg-type]
+        runs = sdk.beta.threads.runs
+        asked = runs.create_and_poll(thread_id=thread, assistant_id=assistant)
+        assert asked.required_action is not None
+        [call] = asked.required_action.submit_tool_outputs.tool_calls
+        outputs: Any = [{"tool_call_id": call.id, "output": "20"}]
+        runs.submit_tool_outputs_and_poll(run_id=asked.id, thread_id=thread, tool_outputs=outputs)
+        assert runs.create_and_poll(thread_id=thread, assistant_id=assistant).status == "failed"
+        yield server, assistant
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_move_copies_assistants_and_runs_with_their_ids(
+    answering: tuple[Server, str], tmp_path: Path
+) -> None:
+    server, assistant = answering
+    output, url = tmp_path / "all.jsonl", f"sqlite:///{tmp_path}/new.db"
+    move = ("move_from_server.py", "--from", server.base_url, "--output", output)
+    moved = run_example(*move)
+    assert (moved.returncode, moved.stderr) == (0, "copied 2, copied before 0, failed 0\n")
+    assert lines(output)[0]["assistant"]["id"] == assistant
+    assert run_example(*move).stderr == "copied 0, copied before 2, failed 0\n"
+    imported = flask_process(url, "import", output)
+    assert imported.stderr.endswith("imported 2, replaced 0, skipped 0, refused 0\n")
+    kept, thread = (json.loads(line) for line in flask_process(url, "export").stdout.splitlines())
+    assert kept == {"assistant": json.loads(server.call("GET", f"/v1/assistants/{assistant}").body)}
+    assert [run["status"] for run in thread["runs"]] == ["completed", "failed"]
+    assert [len(run["steps"]) for run in thread["runs"]] == [2, 0]
+    assert thread == json.loads(server.call("GET", "/admin/threads/export?as=jsonl").body)
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_move_makes_assistants_in_another_server_and_says_that_runs_stay(
+    answering: tuple[Server, str], server: Server, tmp_path: Path
+) -> None:
+    source, assistant = answering
+    output = tmp_path / "moved.txt"
+    move = ("move_from_server.py", "--from", source.base_url, "--to", server.base_url)
+    moved = run_example(*move, "--output", output)
+    assert moved.returncode == 3
+    assert "left out 2 times: runs of threads" in moved.stderr
+    ids = dict(line.split() for line in output.read_text().splitlines())
+    with source.sdk() as old, server.sdk() as new:
+        copy = new.beta.assistants.retrieve(ids[assistant]).to_dict()
+        given = old.beta.assistants.retrieve(assistant).to_dict()
+        own = {"id", "created_at"}
+        assert {key: copy[key] for key in copy.keys() - own} == {
+            key: given[key] for key in given.keys() - own
+        }
+        for thread in new.get_api_list("/threads", model=Thread, page=SyncCursorPage[Thread]):
+            new.beta.threads.delete(thread.id)
+        new.beta.assistants.delete(ids[assistant])
+
+
+def odd_run(**changed: Any) -> dict[str, Any]:
+    tools = [{"type": "retrieval"}, {"type": "file_search", "file_search": None}]
+    fixed = {"id": "run_odd", "object": "thread.run", "created_at": 3, "status": "completed"}
+    parents = {"thread_id": "thread_odd", "assistant_id": "asst_1"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": 3}
+    return fixed | parents | {"model": "m", "tools": tools, "usage": usage} | changed
+
+
+def test_move_cleans_the_runs_and_assistants_of_an_odd_server(tmp_path: Path) -> None:
+    """It has no steps."""
+    app = service(ODD_THREAD | {"metadata": {}}, ODD_MESSAGE | {"content": [], "attachments": []})
+    runs = {"object": "list", "has_more": False, "data": [odd_run(server="own", file_ids=["f"])]}
+    assistant = {"id": "asst_1", "object": "assistant", "created_at": 1, "model": "m", "own": 1}
+    page = runs | {"data": [assistant | {"metadata": {"n": 1}, "tools": None}]}
+    app.add_url_rule("/v1/threads/thread_odd/runs", "runs", lambda: runs)
+    app.add_url_rule("/v1/assistants", "assistants", lambda: page)
+    output, url = tmp_path / "all.jsonl", f"sqlite:///{tmp_path}/new.db"
+    with running(app) as old:
+        moved = run_example("move_from_server.py", "--from", old, "--output", output)
+    told = moved.stderr.splitlines()
+    assert 'asst_1: left out {"n": 1}' in told
+    assert 'run_odd: left out {"type": "retrieval"}' in told
+    assert 'run_odd: left out {"cost": 3}' in told
+    fields = ("own of assistants", "server of runs", "file_ids of runs")
+    assert {f"left out 1 times: {field}" for field in fields} <= set(told)
+    assert "refused 0" in flask_process(url, "import", output).stderr
+    _, thread = (json.loads(line) for line in flask_process(url, "export").stdout.splitlines())
+    [run] = thread["runs"]
+    assert [tool["type"] for tool in run["tools"]] == ["file_search"]
+    assert (run["usage"]["total_tokens"], run["steps"]) == (2, [])
+
+
+def test_move_goes_on_when_the_assistants_are_refused(tmp_path: Path) -> None:
+    app = service(ODD_THREAD, ODD_MESSAGE)
+    app.add_url_rule("/v1/assistants", "assistants", lambda: ({"error": {"message": "no"}}, 401))
+    with running(app) as old:
+        output = ("--output", tmp_path / "out")
+        moved = run_example("move_from_server.py", "--from", old, *output)
+    assert (moved.returncode, "copied 1, copied before 0, failed 1" in moved.stderr) == (1, True)
+    assert "The server's list of assistants ended early" in moved.stderr
+
+
 CITATION = {"type": "file_citation", "text": "[1]", "start_index": 0, "end_index": 3}
 ODD_MESSAGE = {
     "id": "msg_odd",
@@ -348,7 +471,8 @@ def test_move_adds_its_queries_to_every_request_to_the_source(tmp_path: Path) ->
         moved = run_example("move_from_server.py", "--from", url, *queries, *output)
     assert "copied 1" in moved.stderr
     messages = "/v1/threads/thread_odd/messages"
-    paths = ["/v1/threads", "/v1/threads/thread_odd", messages, messages, "/v1/threads"]
+    runs, thread = "/v1/threads/thread_odd/runs", "/v1/threads/thread_odd"
+    paths = ["/v1/assistants", "/v1/threads", thread, messages, messages, runs, "/v1/threads"]
     assert asked == [(path, "2024-05-01-preview", "c=d") for path in paths]
 
 
@@ -474,6 +598,7 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
     exported = {
         "thread": {"id": "thread_1", "metadata": {}, "tool_resources": resources},
         "messages": [message, message | {"content": [refused], "attachments": None}],
+        "runs": [{"id": "run_1"}, {"id": "run_2"}],
     }
     result = run_example(
         "to_conversations.py", stdin=f'{json.dumps(exported)}\n[]\n{{"assistant": {{}}}}\n'
@@ -494,6 +619,7 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
         "  2 metadata of messages",
         "  2 refusal parts",
         "  2 run_id of messages",
+        "  2 runs of threads",
         "  1 tool_resources of threads",
         "  1 tools of attachments",
     ]
