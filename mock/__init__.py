@@ -14,8 +14,7 @@ from web.request import Request, current
 
 def init_app(app: Flask) -> None:
     """Add the controls and their hooks, if the settings allow them."""
-    mode, workers = app.config["MOCK"], app.config["WORKERS"]
-    if mode == "on" or (mode == "auto" and workers in (None, 1)):
+    if replies.may_count(app.config):
         mock = app.extensions["mock"] = Mock(app)
         app.register_blueprint(views.bp)
         app.before_request(mock.before)

@@ -415,10 +415,12 @@ def test_a_bad_file_is_one_line_at_the_start(
     assert line.startswith(f"THREADS_REPLIES: {path}: {reason}")
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_bad_file_is_refused_for_an_upgraded_database_too(
+    tmp_path: Path, database_url: str
+) -> None:
     path = tmp_path / "replies.json"
     path.write_bytes(b"\xff")
-    [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path)
+    [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path, DATABASE_URL=database_url)
     assert line.startswith(f"THREADS_REPLIES: {path}: Invalid body:")
 
 
