@@ -1,4 +1,4 @@
-"""/admin/: the pages to find, read, export, edit and delete conversations and assistants."""
+"""/admin/: the pages to find, read, export, edit, delete and run conversations and assistants."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from access.sign_ins import SESSION_SECONDS
-from admin import assistants, display, forms, sign_in
+from admin import display, forms, runs, sign_in
 
 
 class PageSession(SecureCookieSessionInterface):
@@ -37,4 +37,4 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= forms.LIMITS
     app.jinja_env.filters |= {function.__name__: function for function in display.FILTERS}
-    app.register_blueprint(assistants.bp, url_prefix="/admin")
+    app.register_blueprint(runs.bp, url_prefix="/admin")

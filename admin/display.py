@@ -1,5 +1,6 @@
 """The contents of the pages: rows of a list, times, shortened texts, Markdown."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ MAX_MARKDOWN_WORK = 8_000
 """Texts above either are shown as they are. An ordinary text takes a third of it, or less."""
 _STEP_WORK = 2
 _CUT_CHARACTERS = 200
+_MAX_PRETTY = 20_000
 _DAY_SECONDS = 86_400
 
 
@@ -41,6 +43,7 @@ class Row(NamedTuple):
 
     id: str
     title: str
+    run_status: str | None
     messages: str
     active: Markup
     chips: list[Chip]
@@ -52,6 +55,14 @@ class Budget:
 
     def __init__(self) -> None:
         self.work, self.characters, self.parts = 5 * MAX_MARKDOWN_WORK, 1_000_000, 2_000
+
+    def cut(self, text: str) -> str:
+        """Return the beginning of a text that is not Markdown, in lines if it is JSON."""
+        is_whole = self.characters > 0 and len(text) <= _MAX_PRETTY
+        text = _in_lines(text) if is_whole else text
+        cut = short(text, _MAX_PRETTY if self.characters > 0 else _CUT_CHARACTERS)
+        self.characters -= len(text)
+        return cut
 
     def first(self, parts: list[Any]) -> list[Any]:
         """Return the parts of a message, annotations of a part or attachments to be shown."""
@@ -70,7 +81,8 @@ def row(thread: Mapping[str, Any], summary: Summary) -> Row:
     active = ago(summary.active_at or thread["created_at"])
     chips = [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]]
     more = max(0, len(pairs) - SHOWN_CHIPS)
-    return Row(thread["id"], headline(summary), message_count(summary), active, chips, more)
+    counted = message_count(summary)
+    return Row(thread["id"], headline(summary), summary.run_status, counted, active, chips, more)
 
 
 @lru_cache(maxsize=1024)
@@ -128,6 +140,15 @@ def short_id(id_: str) -> str:
 def pretty(value: Any) -> str:
     """Return JSON with line breaks and indents."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _in_lines(text: str) -> str:
+    """Return a text with line breaks and indents if it is JSON, else as it is."""
+    try:
+        orjson.loads(text)  # stricter: what json reads may be no Unicode
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 def tools_in_words(tools: list[dict[str, Any]]) -> str:

@@ -13,10 +13,13 @@ from rules.errors import ApiError, Fault, faults_by_path, shown
 from schemas import (
     EFFORTS,
     MAX_TEXT_CHARACTERS,
+    MAX_TOOLS,
     CreateMessage,
+    CreateRun,
     CreateThread,
     ModifyAssistant,
     ModifyThread,
+    SubmitToolOutputs,
 )
 from web.request_body import read_bytes
 from web.request_checks import MAX_FORM_BYTES
@@ -60,6 +63,7 @@ class _Kind(NamedTuple):
     names: tuple[str, ...]
     texts: tuple[str, ...] = ("role", "content")  # the fields beside metadata
     characters: int = _MAX_CHARACTERS
+    fields: int = _MAX_FIELDS
 
 
 def read_filters() -> dict[str, str]:
@@ -117,9 +121,10 @@ def refuse_large_form() -> None:
     if kind is None:
         request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
     # The fields are counted before they are parsed: each takes far more memory than its bytes.
-    request.max_form_parts = _MAX_FIELDS  # of a form with a file, which has no `&` between them
+    most = kind.fields if kind else _MAX_FIELDS
+    request.max_form_parts = most  # of a form with a file, which has no `&` between them
     count = read_bytes().count(b"&")
-    if count >= _MAX_FIELDS and request.mimetype != "multipart/form-data":
+    if count >= most and request.mimetype != "multipart/form-data":
         raise refusals.form_too_large()
     length = sum(len(text) for _, texts in request.form.lists() for text in texts)
     if length > (kind.characters if kind else _MAX_CHARACTERS):
@@ -154,7 +159,9 @@ def _body(texts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return the body of a form. A thread without a text has no message."""
     message = {name: texts[name] for name in ("role", "content") if name in texts}
     messages = [message] if texts.get("content") else []
+    outputs = [{"tool_call_id": key, "output": value} for key, value in texts["pairs"]]
     values = {**texts, "messages": messages, "metadata": dict(texts["pairs"])}
+    values["tool_outputs"] = outputs
     return {name: values[name] for name in names}
 
 
@@ -164,11 +171,18 @@ def _assistant(schema: Schema) -> _Kind:
     return _Kind("assistant.html", schema, names, texts, 2 * MAX_TEXT_CHARACTERS)
 
 
+_RUN = ("assistant_id", "additional_instructions")
 _IMPORT = ("lines", "on_conflict")
 FORMS = {
     "admin.create": _Kind("new.html", CreateThread(), ("messages", "metadata")),
     "admin.save_metadata": _Kind("metadata.html", ModifyThread(), ("metadata",)),
     "admin.add_message": _Kind("message.html", CreateMessage(), ("role", "content")),
+    "admin.create_run": _Kind("run.html", CreateRun(), _RUN, _RUN),
+    "admin.submit_outputs": _Kind(
+        *("outputs.html", SubmitToolOutputs(), ("tool_outputs",), ()),
+        characters=MAX_FORM_BYTES,
+        fields=2 * MAX_TOOLS + 2,
+    ),
     "admin.create_assistant": _assistant(NewAssistant()),
     "admin.save_assistant": _assistant(EditAssistant()),
     "admin.import_assistants": _Kind(

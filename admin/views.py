@@ -9,13 +9,14 @@ from flask import Response, redirect, render_template, request, stream_with_cont
 from marshmallow import ValidationError
 
 import database
-from admin import display, forms, schemas, sign_in
+from admin import display, forms, schemas, sign_in, transcript
 from admin.forms import Answer, Form, done
 from exchange import exports
 from models import Thread
 from rules import fields, refusals
 from rules.errors import ApiError, first_fault
 from runs import creation
+from runs.summaries import active_of, runs_beside
 from store import copies, deletions, lists, messages
 from store.objects import Object, decoded
 from store.pages import Page
@@ -88,17 +89,29 @@ def example() -> Answer:
 
 
 @bp.get("/threads/<thread_id>")
-def thread(thread_id: str) -> str:
+def thread(thread_id: str) -> Answer:
     query = read_query(_MESSAGES)
-    thread, summary, page = _read_thread(thread_id, query)
-    shown = {"thread": decoded(thread), "messages": decoded(page.objects), "summary": summary}
-    budget = display.Budget()
-    return render_template("thread.html", budget=budget, **shown, **neighbours(query, page))
+    transcript.expire(thread_id)
+    with database.snapshot() as connection:
+        thread, summary, page = _read_thread(connection, thread_id, query)
+        near = neighbours(query, page)
+        beside = (page.objects, not near["has_previous"])
+        runs = runs_beside(connection, project(), thread_id, *beside)
+        active = active_of(connection, project(), thread_id)
+        shown = {"thread": decoded(thread), "summary": summary, **transcript.choice(connection)}
+    shown |= {"messages": decoded(page.objects), "budget": display.Budget(), "active": active}
+    shown["entries"] = transcript.entries(shown["messages"], runs)
+    if near["has_next"] or active is None:
+        return render_template("thread.html", **shown, **near)
+    shown["entries"] += [("message", active.draft)] if active.draft else []
+    headers = transcript.reload_headers(active.run)
+    return render_template("thread.html", **shown, **near), 200, headers
 
 
 @bp.get("/threads/<thread_id>.json")
 def thread_json(thread_id: str) -> Response:
-    thread, _, page = _read_thread(thread_id, read_query(_MESSAGES))
+    with database.snapshot() as connection:
+        thread, _, page = _read_thread(connection, thread_id, read_query(_MESSAGES))
     return answer({"thread": thread, "messages": list_object(page)})
 
 
@@ -174,16 +187,17 @@ def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[di
     return [display.row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
 
 
-def _read_thread(thread_id: str, query: dict[str, Any]) -> tuple[Object, Summary, Page]:
+def _read_thread(
+    connection: database.Connection, thread_id: str, query: dict[str, Any]
+) -> tuple[Object, Summary, Page]:
     """Return the thread, its summary and a page of messages. Raises ApiError 404."""
-    with database.snapshot() as connection:
-        thread = find_thread(connection, project(), thread_id)
-        if at := query.pop("at", None):  # the message may be deleted; half a page precedes it
-            lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
-            earlier = lists.list_messages(connection, project(), thread_id, lead)
-            query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
-        page = lists.list_messages(connection, project(), thread_id, query)
-        return thread, summaries(connection, project(), [thread_id])[thread_id], page
+    thread = find_thread(connection, project(), thread_id)
+    if at := query.pop("at", None):  # the message may be deleted; half a page precedes it
+        lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
+        earlier = lists.list_messages(connection, project(), thread_id, lead)
+        query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
+    page = lists.list_messages(connection, project(), thread_id, query)
+    return thread, summaries(connection, project(), [thread_id])[thread_id], page
 
 
 def neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:

@@ -1,18 +1,15 @@
 """/threads/runs and /threads/{thread_id}/runs: create, list, retrieve, modify, cancel, outputs."""
 
-from collections.abc import Callable
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Blueprint, Response
 
 import database
 import schemas
 from database import Connection
-from players import events, pool
-from players.events import Event
+from players import events, starts
 from players.script import POLL_MILLISECONDS
-from players.streams import Stream
+from players.starts import Queue, Queued
 from rules import refusals
 from runs import creation, rows, states, steps
 from runs.objects import run_object
@@ -21,22 +18,9 @@ from store.pages import Page
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import current, project
-from web.responses import answer, list_object
+from web.responses import answer, event_stream, list_object
 
 bp = Blueprint("runs", __name__)
-
-
-class Queued(NamedTuple):
-    """The row of a run that is queued now, and the events so far."""
-
-    run: Any
-    thread_id: str
-    events: list[Event]
-
-
-Queue = Callable[[Connection, str | None], Queued]
-"""It queues a run; the player of its second argument may take it first."""
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @bp.post("/runs")
@@ -58,11 +42,7 @@ def create_thread(body: Object) -> Response:
 @bp.post("/<thread_id>/runs")
 @operation("createRun", "Run an assistant on a thread", schemas.RunObject, body=schemas.CreateRun)
 def create(thread_id: str, body: Object) -> Response:
-    def queue(connection: Connection, player: str | None) -> Queued:
-        run = creation.create_run(connection, project(), thread_id, body, player)
-        return Queued(run, thread_id, [events.run_event(run, thread_id, "created")])
-
-    return _queue(queue, body)
+    return _queue(starts.creating(project(), thread_id, body), body)
 
 
 @bp.get("/<thread_id>/runs")
@@ -105,13 +85,7 @@ def cancel(thread_id: str, run_id: str) -> Response:
     body=schemas.SubmitToolOutputs,
 )
 def submit(thread_id: str, run_id: str, body: Object) -> Response:
-    def queue(connection: Connection, player: str | None) -> Queued:
-        outputs = body["tool_outputs"]
-        changed = states.submit(connection, project(), thread_id, run_id, outputs, player)
-        closed = (events.step_events(step, changed.run, thread_id) for step in changed.steps)
-        return Queued(changed.run, thread_id, [*chain.from_iterable(closed)])
-
-    return _queue(queue, body)
+    return _queue(starts.submitting(project(), thread_id, run_id, body["tool_outputs"]), body)
 
 
 @bp.get("/<thread_id>/runs/<run_id>/steps")
@@ -136,33 +110,11 @@ def _queue(queue: Queue, body: Object) -> Response:
 
     Raises ApiError 400 if nothing answers here.
     """
-    if body.get("stream"):
-        return _stream(queue)
-    players = pool.current()
-    play = players.prepare()
-    queued: list[Queued] = []
-
-    def change(connection: Connection) -> Object:
-        queued[:] = [queue(connection, None)]
-        return run_object(queued[0].run, queued[0].thread_id)
-
-    response = write_once(change)
-    for each in queued:
-        players.start(play, each.run.seq)
-    return _told_to_poll(response)
-
-
-def _stream(queue: Queue) -> Response:
-    """Answer with the events of the run that a change queues, which is played in this process."""
+    if not body.get("stream"):
+        return _told_to_poll(starts.start(queue, write_once))
     if "Idempotency-Key" in current().headers:
         raise refusals.no_stream_again()
-    players, stream = pool.current(), Stream()
-    play = players.prepare(stream)
-    queued = database.write(lambda connection: queue(connection, play.token))
-    stream.tell([*queued.events, events.run_event(queued.run, queued.thread_id)])
-    players.start(play, queued.run.seq)
-    kind = "text/event-stream; charset=utf-8"
-    return Response(stream.read(), content_type=kind, headers=_STREAM_HEADERS)
+    return event_stream(starts.start_stream(queue))
 
 
 def _find(thread_id: str, run_id: str) -> Any:

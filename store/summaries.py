@@ -22,6 +22,8 @@ _SUMMARIES = """
         ) AS messages,
         (SELECT created_at FROM messages WHERE thread_seq = threads.seq ORDER BY seq DESC LIMIT 1
         ) AS active_at,
+        (SELECT status FROM runs WHERE thread_seq = threads.seq AND id = threads.active_run
+        ) AS run_status,
         (SELECT substr(content, 1, 8000) FROM messages WHERE seq =
             (SELECT seq FROM
                 (SELECT seq, role FROM messages WHERE thread_seq = threads.seq
@@ -33,11 +35,12 @@ _SUMMARIES = """
 
 
 class Summary(NamedTuple):
-    """The first text of a thread, the number of its messages, and the time of the newest one."""
+    """The first text of a thread, its number of messages, the newest one's time, its active run."""
 
     text: str
     messages: int
     active_at: int | None
+    run_status: str | None
 
 
 def named_threads(connection: Connection, project: str, ids: Sequence[str]) -> list[Object]:
@@ -54,7 +57,10 @@ def summaries(connection: Connection, project: str, ids: Sequence[str]) -> dict[
     values: dict[str, Any] = {f"id{number}": thread_id for number, thread_id in enumerate(ids)}
     values |= {"project": project, "counted": MAX_COUNTED_MESSAGES + 1}
     rows = connection.rows(_statement(len(ids)), values)
-    return {row.id: Summary(_text(row.opening or ""), row.messages, row.active_at) for row in rows}
+    return {
+        row.id: Summary(_text(row.opening or ""), row.messages, row.active_at, row.run_status)
+        for row in rows
+    }
 
 
 @lru_cache(maxsize=128)

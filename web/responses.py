@@ -1,6 +1,6 @@
 """The answers: JSON out of objects, and the standard headers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from tempfile import TemporaryFile
 from time import perf_counter_ns
@@ -21,7 +21,8 @@ _PIECE_BYTES = 64 << 10
 # Not `no-referrer`: with it browsers send `Origin: null` from our own forms.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
-    "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'",
     "Cache-Control": "no-store",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -45,6 +46,12 @@ def answer(value: Mapping[str, Any]) -> Response:
 def answer_json(text: bytes | str) -> Response:
     """Return a 200 response with JSON text."""
     return JsonResponse(text, content_type="application/json")
+
+
+def event_stream(pieces: Iterator[bytes]) -> Response:
+    """Return a 200 response with Server-Sent Events as they come."""
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Response(pieces, content_type="text/event-stream; charset=utf-8", headers=headers)
 
 
 def list_object(page: Page) -> Object:

@@ -641,6 +641,7 @@ def test_every_post_needs_the_token_and_the_api_needs_none(
     [message_id] = ids_of(client, thread_id)
     assistant_id = client.post("/v1/assistants", json={"model": "gpt-4o"}).json["id"]
     ids = {"thread_id": thread_id, "message_id": message_id, "assistant_id": assistant_id}
+    ids["run_id"] = f"run_{'x' * 24}"
     posts = [
         re.sub(r"<(\w+)>", lambda name: ids[name[1]], rule.rule)
         for rule in app.url_map.iter_rules()
