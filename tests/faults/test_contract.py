@@ -20,7 +20,7 @@ pytestmark = [
 def test_the_open_server_does_what_the_document_says(
     serve: Callable[..., Any], tmp_path: Path, seed: int
 ) -> None:
-    with serve(WORKERS=2) as server:
+    with serve(MOCK="on") as server:
         schemathesis(server, tmp_path, *FORM, f"--seed={seed}")
 
 
@@ -28,5 +28,5 @@ def test_the_server_with_keys_does_what_the_document_says(
     serve: Callable[..., Any], tmp_path: Path, database_url: str, new_key: Callable[..., str]
 ) -> None:
     key = new_key("default")
-    with serve(DATABASE_URL=database_url) as server:
+    with serve(DATABASE_URL=database_url, MOCK="on", WORKERS=1) as server:
         schemathesis(server, tmp_path, *FORM, "--seed=3", "-H", f"Authorization: Bearer {key}")

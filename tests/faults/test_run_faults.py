@@ -238,7 +238,7 @@ def test_a_stop_ends_every_stream_with_an_event(tmp_path: Path, settings: Wire) 
         assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
         asked = [f"slow {number}" for number in range(AT_ONCE)]
         streams = [open_stream(server, assistant, question) for question in asked]
-        assert until(lambda: len(client.expect("GET", "/v1/threads")["data"]) == AT_ONCE)
+        assert until(lambda: len(client.expect("GET", "/v1/threads?limit=100")["data"]) == AT_ONCE)
         server.process.send_signal(signal.SIGTERM)
         for stream in streams:
             with closing(stream):
