@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from conftest import Commands, bearer
+from conftest import Commands, bearer, until
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -17,19 +17,35 @@ from web.addresses import PREFIXES
 
 NO_THREAD, NO_MESSAGE = f"thread_{'x' * 24}", f"msg_{'x' * 24}"
 NO_ASSISTANT = f"asst_{'x' * 24}"
-BODIES = {"messages.create": {"role": "user", "content": "intruder"}}
+NO_RUN, NO_STEP = f"run_{'x' * 24}", f"step_{'x' * 24}"
+BODIES: dict[str, Any] = {
+    "messages.create": {"role": "user", "content": "intruder"},
+    "runs.submit": {"tool_outputs": []},
+}
 CHANGE = {"metadata": {"by": "intruder"}}
 OWN_TO_EACH_ANSWER = {"x-request-id", "openai-processing-ms"}
 CURSORS = pytest.mark.parametrize("cursor", ["after", "before"])
 
 
 class Project(NamedTuple):
-    """A project's client and what it stored: one thread with one message, and an assistant."""
+    """A project's client and what it stored: an assistant, and one thread with one message.
+
+    A run waits there for the output of its one step.
+    """
 
     call: Callable[..., TestResponse]
     thread: str
     message: str
     assistant: str
+    run: str
+    step: str
+
+    def body(self, method: str, view: str) -> Any:
+        """Return a body that the view takes."""
+        if method != "POST":
+            return None
+        run = {"assistant_id": self.assistant}
+        return run if view == "runs.create" else BODIES.get(view, CHANGE)
 
 
 def _calls(id_: str) -> Iterator[Any]:
@@ -47,12 +63,22 @@ def _calls(id_: str) -> Iterator[Any]:
 CALLS = list(_calls("thread_id"))
 ASSISTANT_CALLS = list(_calls("assistant_id"))
 MESSAGE_CALLS = [call for call in CALLS if "<message_id>" in call.values[1]]
+RUN_CALLS = [call for call in CALLS if "<run_id>" in call.values[1]]
+STEP_CALLS = [call for call in CALLS if "<step_id>" in call.values[1]]
+
+
+@pytest.fixture
+def client(client_with: Callable[..., FlaskClient]) -> FlaskClient:
+    """The client of a server that plays runs in spite of keys."""
+    return client_with(MOCK="on")
 
 
 @pytest.fixture
 def projects(client: FlaskClient, new_key: Callable[..., str]) -> tuple[Project, Project]:
     """Our project and the other one."""
     keys = [new_key(name) for name in ("ours", "theirs")]
+    rules = [{"match": "secret*", "replies": [{"tool_calls": [{"name": "get"}]}]}]
+    client.put("/_mock/replies", json={"rules": rules}, headers=bearer(keys[0]))
     return _project(client, keys[0], "ours"), _project(client, keys[1], "theirs")
 
 
@@ -65,16 +91,32 @@ def _project(client: FlaskClient, key: str, name: str) -> Project:
     thread = call("POST", "/v1/threads", body).json["id"]
     message = call("GET", f"/v1/threads/{thread}/messages").json["data"][0]["id"]
     assistant = call("POST", "/v1/assistants", {"model": "m", "name": f"secret of {name}"}).json
-    return Project(call, thread, message, assistant["id"])
+    address = f"/v1/threads/{thread}/runs"
+    run = call("POST", address, {"assistant_id": assistant["id"]}).json["id"]
+    assert until(lambda: call("GET", f"{address}/{run}").json["status"] == "requires_action")
+    [step] = call("GET", f"{address}/{run}/steps").json["data"]
+    return Project(call, thread, message, assistant["id"], run, step["id"])
 
 
-def filled(rule: str, thread: str, message: str) -> str:
-    return rule.replace("<thread_id>", thread).replace("<message_id>", message)
+def filled(rule: str, thread: str, message: str, run: str, step: str) -> str:
+    ids = {"thread_id": thread, "message_id": message, "run_id": run, "step_id": step}
+    for name, id_ in ids.items():
+        rule = rule.replace(f"<{name}>", id_)
+    return rule
+
+
+NO_IDS = (NO_THREAD, NO_MESSAGE, NO_RUN, NO_STEP)
+
+
+def ids_of(project: Project) -> tuple[str, str, str, str]:
+    return project.thread, project.message, project.run, project.step
 
 
 def everything(project: Project) -> list[Any]:
     threads = project.call("GET", "/v1/threads?limit=100").json
-    addresses = [f"/v1/threads/{thread['id']}/messages" for thread in threads["data"]]
+    kinds = ("messages", "runs")
+    addresses = [f"/v1/threads/{each['id']}/{kind}" for each in threads["data"] for kind in kinds]
+    addresses.append(f"/v1/threads/{project.thread}/runs/{project.run}/steps")
     assistants = project.call("GET", "/v1/assistants?limit=100").json
     return [threads, assistants, *(project.call("GET", address).json for address in addresses)]
 
@@ -99,10 +141,10 @@ def test_a_foreign_thread_is_missing_byte_for_byte(
 ) -> None:
     ours, theirs = projects
     before = everything(theirs)
-    body = BODIES.get(view, CHANGE) if method == "POST" else None
-    foreign = ours.call(method, filled(rule, theirs.thread, theirs.message), body)
-    missing = ours.call(method, filled(rule, NO_THREAD, NO_MESSAGE), body)
-    ids = {theirs.thread: NO_THREAD, theirs.message: NO_MESSAGE}
+    body = ours.body(method, view)
+    foreign = ours.call(method, filled(rule, *ids_of(theirs)), body)
+    missing = ours.call(method, filled(rule, *NO_IDS), body)
+    ids = dict(zip(ids_of(theirs), NO_IDS, strict=True))
     assert_same_refusal(foreign, missing, ids, 404)
     assert everything(theirs) == before
 
@@ -127,17 +169,57 @@ def test_a_foreign_message_is_missing_in_ones_own_thread(
     ours, theirs = projects
     before = everything(theirs)
     body = CHANGE if method == "POST" else None
-    foreign = ours.call(method, filled(rule, ours.thread, theirs.message), body)
-    missing = ours.call(method, filled(rule, ours.thread, NO_MESSAGE), body)
+    foreign = ours.call(method, filled(rule, ours.thread, theirs.message, "", ""), body)
+    missing = ours.call(method, filled(rule, ours.thread, NO_MESSAGE, "", ""), body)
     assert_same_refusal(foreign, missing, {theirs.message: NO_MESSAGE}, 404)
     assert everything(theirs) == before
+
+
+@pytest.mark.parametrize(("method", "rule", "view"), RUN_CALLS)
+def test_a_foreign_run_is_missing_in_ones_own_thread(
+    projects: tuple[Project, Project], method: str, rule: str, view: str
+) -> None:
+    ours, theirs = projects
+    before = everything(theirs)
+    body = ours.body(method, view)
+    foreign = ours.call(method, filled(rule, ours.thread, "", theirs.run, theirs.step), body)
+    missing = ours.call(method, filled(rule, ours.thread, "", NO_RUN, NO_STEP), body)
+    assert_same_refusal(foreign, missing, {theirs.run: NO_RUN, theirs.step: NO_STEP}, 404)
+    assert everything(theirs) == before
+
+
+@pytest.mark.parametrize(("method", "rule", "view"), STEP_CALLS)
+def test_a_foreign_step_is_missing_in_ones_own_run(
+    projects: tuple[Project, Project], method: str, rule: str, view: str
+) -> None:
+    ours, theirs = projects
+    foreign = ours.call(method, filled(rule, ours.thread, "", ours.run, theirs.step))
+    missing = ours.call(method, filled(rule, ours.thread, "", ours.run, NO_STEP))
+    assert_same_refusal(foreign, missing, {theirs.step: NO_STEP}, 404)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values())
+@pytest.mark.parametrize("address", ["/threads/runs", "/threads/{}/runs"])
+def test_a_foreign_assistant_runs_in_no_thread_of_ones_own(
+    projects: tuple[Project, Project], prefix: str, address: str
+) -> None:
+    ours, theirs = projects
+    before = everything(ours), everything(theirs)
+    path = prefix + address.format(ours.thread)
+    answers = [
+        ours.call("POST", path, {"assistant_id": id_}) for id_ in (theirs.assistant, NO_ASSISTANT)
+    ]
+    assert_same_refusal(*answers, {theirs.assistant: NO_ASSISTANT}, 404)
+    assert (everything(ours), everything(theirs)) == before
 
 
 def test_the_matrix_holds_every_address_of_the_api(app: Flask) -> None:
     threads = [rule for rule in app.url_map.iter_rules() if "/threads" in rule.rule]
     threads = [rule for rule in threads if not rule.rule.startswith("/admin")]
     without_id = [rule for rule in threads if "<thread_id>" not in rule.rule]
-    assert {rule.rule for rule in without_id} == {f"{each}/threads" for each in PREFIXES.values()}
+    assert {rule.rule for rule in without_id} == {
+        f"{prefix}/threads{rest}" for prefix in PREFIXES.values() for rest in ("", "/runs")
+    }
     calls = [rule.methods - {"OPTIONS"} for rule in threads if rule not in without_id]
     assert len(CALLS) == sum(map(len, calls))
     assert len(ASSISTANT_CALLS) == len(PREFIXES) * len({"GET", "HEAD", "POST", "DELETE"})
@@ -181,6 +263,27 @@ def test_a_foreign_message_is_no_cursor(
     foreign = ours.call("GET", address + theirs.message)
     missing = ours.call("GET", address + NO_MESSAGE)
     assert_same_refusal(foreign, missing, {theirs.message: NO_MESSAGE}, 400)
+
+
+@CURSORS
+def test_a_foreign_run_or_step_is_no_cursor(projects: tuple[Project, Project], cursor: str) -> None:
+    ours, theirs = projects
+    runs = f"/v1/threads/{ours.thread}/runs"
+    for address, id_, absent in (
+        (runs, theirs.run, NO_RUN),
+        (f"{runs}/{ours.run}/steps", theirs.step, NO_STEP),
+    ):
+        foreign = ours.call("GET", f"{address}?{cursor}={id_}")
+        missing = ours.call("GET", f"{address}?{cursor}={absent}")
+        assert_same_refusal(foreign, missing, {id_: absent}, 400)
+
+
+def test_a_foreign_run_is_no_filter(
+    projects: tuple[Project, Project],
+) -> None:
+    ours, theirs = projects
+    address = f"/v1/threads/{ours.thread}/messages?run_id="
+    assert ours.call("GET", address + theirs.run).json["data"] == []
 
 
 @pytest.mark.parametrize(
