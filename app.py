@@ -71,9 +71,18 @@ def create_app(settings: Mapping[str, Any] | None = None) -> flask.Flask:
     app.after_request(responses.finish)
     for part in (routes, mock, admin):
         part.init_app(app)
+    if app.config["MODEL_URL"]:
+        _let_model_answer(app)
     if app.config["CORS_ORIGINS"]:
         _let_pages_call(app)
     return app
+
+
+def _let_model_answer(app: flask.Flask) -> None:
+    """Let a model answer runs. Its client is loaded only here: most servers have no model."""
+    from chat.model import Model
+
+    app.extensions["players"].model = Model(app.config)
 
 
 def _let_pages_call(app: flask.Flask) -> None:

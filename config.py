@@ -17,6 +17,7 @@ DEFAULT_DATABASE_URL = f"sqlite:///{ROOT / 'instance' / 'threads.db'}"
 
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _NO_PATH_SIGN = re.compile("[?#%]")  # a URL gives each another meaning
+_PLAIN = re.compile("[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _MOCK_IS_SINGLE = "THREADS_MOCK=on needs THREADS_WORKERS=1: the controls live in one process."
 _NO_DEBUG = "Unset FLASK_DEBUG: debugging shows failures, and what is in them, to any caller."
@@ -39,6 +40,10 @@ def from_env() -> dict[str, Any]:
         "SEED": env.str("SEED", ""),
         "RUNS": env.int("RUNS", 16, validate=Range(1, 1024)),
         "REPLIES": env.str("REPLIES", ""),
+        "MODEL_URL": env.str("MODEL_URL", "", validate=_model_url),
+        "MODEL_KEY": env.str("MODEL_KEY", None, validate=_model_key),
+        "MODELS": _pairs(env.str("MODELS", "", validate=_model_names) or ""),
+        "MODEL_TIMEOUT": env.int("MODEL_TIMEOUT", 120, validate=Range(1, 3600)),
         "REQUIRE_BETA": env.bool("REQUIRE_BETA", False),
         "CORS_ORIGINS": _words(env.str("CORS_ORIGINS", "", validate=_origins) or ""),
         "TRUSTED_PROXIES": env.int("TRUSTED_PROXIES", 0, validate=Range(0, 8)),
@@ -94,6 +99,36 @@ def _hosts(text: str) -> None:
 def _secret(key: str | None) -> None:
     if key is not None and len(key) < MIN_SECRET_CHARACTERS:
         raise ValidationError(f"Give it at least {MIN_SECRET_CHARACTERS} random characters.")
+
+
+def _model_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if url and not (is_good and _PLAIN.fullmatch(url) and not re.search("[?#@]", url)):
+        raise ValidationError(
+            "Write it as http://host:port/v1, without ?, # and @: the key is THREADS_MODEL_KEY."
+        )
+
+
+def _model_key(key: str | None) -> None:
+    if key is not None and not _PLAIN.fullmatch(key):
+        raise ValidationError("Give the key as it is: printable ASCII without spaces.")
+
+
+def _model_names(text: str) -> None:
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, _, there = pair.partition("=")
+        if not (name.strip() and there.strip()):
+            raise ValidationError("Write it as gpt-4o=qwen3:8b, *=llama3.2.")
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Return the pairs of `name=value, …`."""
+    pairs = [pair.partition("=") for pair in text.split(",") if "=" in pair]
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _database_url(url: str) -> None:

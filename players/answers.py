@@ -1,6 +1,7 @@
 """The interface of what answers: a question in; parts of an answer out, or an AnswerError."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from threading import Event
 from typing import Any, NamedTuple, Protocol
 
@@ -8,11 +9,12 @@ import orjson
 import sqlalchemy as sa
 
 from database import Connection
-from models import Message
+from models import Message, RunStep
 from store.objects import Object
 
 _OF_THE_USER = (Message.thread_seq == sa.bindparam("thread_seq"), Message.role == "user")
 _LAST = sa.select(Message.content).where(*_OF_THE_USER).order_by(Message.seq.desc()).limit(1)
+_COUNT = sa.select(sa.func.count()).where(RunStep.run_seq == sa.bindparam("of_run_seq"))
 
 
 class Text(NamedTuple):
@@ -56,14 +58,6 @@ class Finish(NamedTuple):
 Part = Text | Call | Finish
 
 
-class AnswerError(Exception):
-    """A failure that the run tells: `code` is one of the contract's last_error."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Stopped(Exception):
     """The run was cancelled, was taken away, or its process stops."""
 
@@ -73,11 +67,25 @@ class Stop:
 
     def __init__(self) -> None:
         self._event, self.reason = Event(), ""
+        self._cut: Callable[[], None] | None = None
 
     def order(self, reason: str) -> None:
         """Order it; the first reason counts."""
         self.reason = self.reason or reason
         self._event.set()
+        if cut := self._cut:
+            cut()
+
+    @contextmanager
+    def cutting(self, cut: Callable[[], None]) -> Iterator[None]:
+        """Call `cut` if the order comes inside: it ends a wait that is not `wait`."""
+        self._cut = cut
+        try:
+            if self._event.is_set():
+                cut()
+            yield
+        finally:
+            self._cut = None
 
     def wait(self, seconds: float) -> None:
         """Wait for some seconds. Raises Stopped."""
@@ -86,21 +94,25 @@ class Stop:
 
 
 class Question(NamedTuple):
-    """What is to be answered: the row of a run, and the last message of the user."""
+    """What is to be answered: the row of a run, its steps so far, the last message of the user."""
 
     run: Any
+    steps: int
     last_text: str
 
 
 class Answerer(Protocol):
     """What answers: the script, or a model."""
 
-    def answer(self, question: Question, stop: Stop) -> Iterator[Part]:
+    def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
         """Yield the parts; a Finish is the last one. Raises AnswerError, Stopped."""
 
 
 def question_of(connection: Connection, run: Any) -> Question:
     """Return the question of a run."""
+    steps = connection.value(_COUNT, {"of_run_seq": run.seq})
     row = connection.row(_LAST, {"thread_seq": run.thread_seq})
     parts = orjson.loads(row.content) if row else []
-    return Question(run, "\n".join(part["text"]["value"] for part in parts if "text" in part))
+    return Question(
+        run, steps, "\n".join(part["text"]["value"] for part in parts if "text" in part)
+    )

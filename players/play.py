@@ -1,19 +1,16 @@
 """A play: one player takes a queued run, and goes on until the run waits, ends or is lost."""
 
 import logging
-from contextlib import suppress
+from contextlib import closing, suppress
 from secrets import token_hex
 from typing import Any
 
-import sqlalchemy as sa
-
 import database
-from models import RunStep
 from players import events
-from players.answers import Answerer, AnswerError, Question, Stop, Stopped, question_of
+from players.answers import Answerer, Question, Stop, Stopped, question_of
 from players.streams import Stream
 from players.turn import Turn
-from rules.errors import ApiError
+from rules.errors import AnswerError, ApiError
 from runs import rows, states
 from runs.states import End, LostRun
 
@@ -23,7 +20,6 @@ CHANGED, STOPPING, REPLACED = "changed", "stopping", "replaced"
 """The reasons to stop: the run was changed, the process stops, all data are replaced."""
 _STOPPED = {"code": "server_error", "message": "The server stopped while it answered this run."}
 _BROKEN = {"code": "server_error", "message": "The server had an error. Its log has the cause."}
-_COUNT = sa.select(sa.func.count()).where(RunStep.run_seq == sa.bindparam("of_run_seq"))
 
 
 class Play:
@@ -73,15 +69,15 @@ class Play:
     def _begin(self, run: Any) -> tuple[Turn, Question]:
         with database.snapshot() as connection:
             self._thread_id = states.thread_of(connection, run).id
-            count = connection.value(_COUNT, {"of_run_seq": run.seq})
             question = question_of(connection, run)
-        return Turn(run, self._thread_id, count, self.stream), question
+        return Turn(run, self._thread_id, question.steps, self.stream), question
 
     def _answer(self, turn: Turn, question: Question) -> None:
         try:
-            for part in self._answerer.answer(question, self.stop):
-                self.stop.wait(0)
-                turn.take(part)
+            with closing(self._answerer.answer(question, self.stop)) as parts:
+                for part in parts:
+                    self.stop.wait(0)
+                    turn.take(part)
         except AnswerError as error:
             turn.end(_failure({"code": error.code, "message": str(error)}), ("in_progress",))
         except (ApiError, LostRun, Stopped):

@@ -11,8 +11,9 @@ from time import monotonic
 from flask import Flask, current_app
 
 import database
+from players.answers import Answerer
 from players.play import CHANGED, REPLACED, STOPPING, Play
-from players.script import Script
+from players.script import Choice, Script
 from players.streams import Stream
 from rules import refusals
 from rules.errors import ApiError
@@ -22,6 +23,7 @@ from runs.states import LostRun
 log = logging.getLogger("threads")
 
 LOOK_SECONDS, SWEEP_SECONDS = 0.25, 2.0
+SCRIPT_POLL_MILLISECONDS, MODEL_POLL_MILLISECONDS = 20, 500
 STOP_SECONDS = 3.0
 """How long the plays of a process that stops may take to end by themselves."""
 END_SECONDS = 5.0
@@ -44,6 +46,7 @@ class Players:
     def __init__(self, app: Flask) -> None:
         self._app, self._most = app, app.config["RUNS"]
         self.script: Script | None = None  # the mock controls set it
+        self.model: Answerer | None = None  # the app sets it
         self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="player")
         self._plays: dict[str, Play] = {}  # by token; those that wait for a thread, too
         self._at_work: set[str] = set()
@@ -54,9 +57,15 @@ class Players:
 
     def prepare(self, stream: Stream | None = None) -> Play:
         """Return a play for a run that is made next. Raises ApiError 400 if nothing answers."""
-        if self.script is None or not self.script.is_on():
+        answerer = self._answerer()
+        if answerer is None:
             raise refusals.no_model()
-        return Play(self.script, stream)
+        return Play(answerer, stream)
+
+    @property
+    def poll_milliseconds(self) -> int:
+        """How long a client should wait between two looks at a run."""
+        return MODEL_POLL_MILLISECONDS if self.model else SCRIPT_POLL_MILLISECONDS
 
     def start(self, play: Play, seq: int) -> None:
         """Let a thread play the run with this `seq`, as soon as one is free."""
@@ -171,8 +180,12 @@ class Players:
 
     def _offer(self, seq: int) -> None:
         """Play a run if it is queued and a thread is free."""
-        if len(self._plays) < self._most and self.script and self.script.is_on():
-            self.start(Play(self.script), seq)
+        if len(self._plays) < self._most and (answerer := self._answerer()):
+            self.start(Play(answerer), seq)
+
+    def _answerer(self) -> Answerer | None:
+        script = self.script if self.script and self.script.is_on() else None
+        return Choice(script, self.model) if script or self.model else None
 
     def _copy(self) -> list[Play]:
         with self._change:

@@ -2,18 +2,17 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fnmatch import fnmatchcase
 from threading import Lock
 from typing import Any
 
 import orjson
 
-from players.answers import AnswerError, Call, Finish, Part, Question, Stop, Text
+from players.answers import Answerer, Call, Finish, Part, Question, Stop, Text
+from rules.errors import AnswerError
 from store.objects import Object, to_json
 
-POLL_MILLISECONDS = 20
-"""How long a client should wait between two looks at a run that the script plays."""
 _CHUNK_CHARACTERS = 20
 _NOTHING_SAID = "The thread has no text of the user."
 
@@ -51,23 +50,39 @@ class Script:
         with self._lock:
             self.rules = list(map(Rule, rules))
 
-    def answer(self, question: Question, stop: Stop) -> Iterator[Part]:
-        """Yield the parts of the reply of this turn. Raises AnswerError, Stopped."""
-        stored = question.run.script
-        replies = orjson.loads(stored) if stored else self._replies(question)
-        reply, rest = replies[0], replies[1:] or replies
-        stop.wait(_seconds(reply.get("delay_ms")))
-        if error := reply.get("error"):
-            raise AnswerError(error["code"], error["message"])
-        yield from _parts(reply, stop)
-        yield _finish(reply, question, to_json(rest))
-
-    def _replies(self, question: Question) -> list[Object]:
+    def replies_for(self, question: Question) -> list[Object] | None:
+        """Return the replies of a run that has some, or for which a rule has; else None."""
+        if question.run.script:
+            return list(orjson.loads(question.run.script))
+        if question.steps:  # something else has answered its first turn
+            return None
         with self._lock:
             rule = next((rule for rule in self.rules if rule.takes(question)), None)
-        if rule:
-            return rule.object["replies"]  # type: ignore[no-any-return]
-        return [{"text": question.last_text or _NOTHING_SAID}]
+        return list(rule.object["replies"]) if rule else None
+
+
+class Choice:
+    """What answers: a rule that matches, else the model, else the echo."""
+
+    def __init__(self, script: Script | None, model: Answerer | None) -> None:
+        self._script, self._model = script, model
+
+    def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
+        """Return the parts of an answer, as an Answerer does."""
+        replies = self._script.replies_for(question) if self._script else None
+        if self._model and not replies:
+            return self._model.answer(question, stop)
+        return say(replies or [{"text": question.last_text or _NOTHING_SAID}], question, stop)
+
+
+def say(replies: list[Object], question: Question, stop: Stop) -> Generator[Part, None, None]:
+    """Yield the parts of the first reply. Raises AnswerError, Stopped."""
+    reply, rest = replies[0], replies[1:] or replies
+    stop.wait(_seconds(reply.get("delay_ms")))
+    if error := reply.get("error"):
+        raise AnswerError(error["code"], error["message"])
+    yield from _parts(reply, stop)
+    yield _finish(reply, question, to_json(rest))
 
 
 def _parts(reply: Object, stop: Stop) -> Iterator[Part]:

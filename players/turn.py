@@ -134,17 +134,19 @@ class Turn:
         last.values["usage"] = to_json(finish.usage)
         if self._message:
             self._message.values["draft"] = "".join(self._text)
-        if self._calls:
+        is_whole = finish.reason in ("stop", "tool_calls")
+        if self._calls and is_whole:
             self._store(lambda connection: self._require_action(connection, finish.script))
             return
-        is_whole = finish.reason in ("stop", "tool_calls")
         reason = None if is_whole else finish.reason
         ending = End("completed" if is_whole else "incomplete", reason=reason)
         self._store(lambda connection: self._end(connection, ending, ("in_progress",)))
 
     def _end(self, connection: Connection, ending: End, expected: tuple[str, ...]) -> Change:
-        if self._message:
-            self._message.store(connection)
+        """End the run. Calls that are not whole stay out of their step."""
+        for step in (self._message, self._tools):
+            if step:
+                step.store(connection)
         return states.end(connection, self.run, ending, expected)
 
     def _require_action(self, connection: Connection, script: str | None) -> Change:

@@ -7,8 +7,7 @@ from flask import Blueprint, Response
 import database
 import schemas
 from database import Connection
-from players import events, starts
-from players.script import POLL_MILLISECONDS
+from players import events, pool, starts
 from players.starts import Queue, Queued
 from rules import refusals
 from runs import creation, rows, states, steps
@@ -142,5 +141,5 @@ def _expire(thread_id: str) -> None:
 
 def _told_to_poll(response: Response) -> Response:
     """Say how soon a client may look again at a run (runs reference, decision 10)."""
-    response.headers["openai-poll-after-ms"] = POLL_MILLISECONDS
+    response.headers["openai-poll-after-ms"] = pool.current().poll_milliseconds
     return response

@@ -1,4 +1,4 @@
-"""Refusals: ApiError for a request, Fault for one value of a body. See rules/refusals.py."""
+"""ApiError refuses a request, Fault a value of a body; AnswerError tells why a run failed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +28,14 @@ class ApiError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class AnswerError(Exception):
+    """A failure that the run tells: `code` is one of the contract's last_error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Fault(str):

@@ -122,8 +122,8 @@ def wrong_outputs(expected: list[str], got: list[str]) -> ApiError:
 
 
 def no_model() -> ApiError:
-    problem = "Nothing answers a run here: the mock controls are off, so no script plays."
-    advice = "Start the server without API keys, or set THREADS_MOCK=on."
+    problem = "Nothing answers a run here: there is no model, and no script without mock controls."
+    advice = "Set THREADS_MODEL_URL, or THREADS_MOCK=on."
     return ApiError(400, f"{problem} {advice}", code="model_not_configured")
 
 

@@ -21,6 +21,10 @@ DEFAULTS = {
     "SEED": "",
     "RUNS": 16,
     "REPLIES": "",
+    "MODEL_URL": "",
+    "MODEL_KEY": None,
+    "MODELS": {},
+    "MODEL_TIMEOUT": 120,
     "REQUIRE_BETA": False,
     "TRUSTED_PROXIES": 0,
     "CORS_ORIGINS": [],
@@ -49,6 +53,13 @@ GOOD = [
     ("RUNS", "1", 1),
     ("RUNS", "1024", 1024),
     ("REPLIES", "/srv/replies.json", "/srv/replies.json"),
+    ("MODEL_URL", "http://127.0.0.1:11434/v1", "http://127.0.0.1:11434/v1"),
+    ("MODEL_URL", "https://[::1]/v1/", "https://[::1]/v1/"),
+    ("MODEL_KEY", "sk-a/b+c=", "sk-a/b+c="),
+    ("MODELS", "gpt-4o=qwen3:8b, *=llama3.2", {"gpt-4o": "qwen3:8b", "*": "llama3.2"}),
+    ("MODELS", "a = org/b=c ,", {"a": "org/b=c"}),
+    ("MODEL_TIMEOUT", "1", 1),
+    ("MODEL_TIMEOUT", "3600", 3600),
     ("REQUIRE_BETA", "on", True),
     ("TRUSTED_PROXIES", "1", 1),
     ("CORS_ORIGINS", "https://a.example", ["https://a.example"]),
@@ -96,6 +107,18 @@ BAD = {
     "WORKERS": ["", "0", "-1", "65", "two", "1.5", "1e1"],
     "WORKER_THREADS": ["", "0", "-1", "65", "four", "4.0"],
     "RUNS": ["", "0", "1025", "many"],
+    "MODEL_URL": [
+        "localhost:11434/v1",
+        "ftp://a.example/v1",
+        "http://",
+        "http://a.example:port/v1",
+        "https://user:secret@a.example/v1",
+        "https://a.example/v1?key=secret",
+        "http://a.example/v 1",
+    ],
+    "MODEL_KEY": ["", "sk secret", "sk-secret\n", "schlüssel"],
+    "MODELS": ["llama3.2", "gpt-4o=", "=llama3.2", "a=b,c"],
+    "MODEL_TIMEOUT": ["", "0", "3601", "2m"],
     "DURABILITY": ["", "off", "FULL", "extra"],
     "MAX_BODY_BYTES": ["", "0", "1023", "1073741825", "16MB", "-1"],
     "TRUSTED_HOSTS": ["*", "*.lan", "http://box.lan/", "box.lan/"],
@@ -194,3 +217,9 @@ def test_a_loopback_name_or_address_is_loopback(host: str) -> None:
 )
 def test_any_other_host_is_not_loopback(host: str) -> None:
     assert not config.is_loopback(host)
+
+
+def test_a_refusal_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EnvValidationError) as refusal:
+        settings(monkeypatch, MODEL_URL="https://user:secret@a.example", MODEL_KEY="sk secret")
+    assert "secret" not in str(refusal.value)

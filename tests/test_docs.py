@@ -75,7 +75,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     own_folder = f"sqlite:///{config.ROOT}/"
-    return "" if value in (None, []) else str(value).removeprefix(own_folder)
+    return "" if value in (None, [], {}) else str(value).removeprefix(own_folder)
 
 
 def test_the_commands_table_has_every_command(tmp_path: Path) -> None:

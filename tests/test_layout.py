@@ -23,6 +23,7 @@ FLOORS = {
     "web": 6,
     "routes": 7,
     "admin": 7,
+    "chat": 7,
     "mock": 7,
     "app": 8,
     "cli": 8,

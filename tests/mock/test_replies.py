@@ -28,8 +28,8 @@ COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file
 DONE = {"text": "Done."}
 CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
 NO_MODEL = (
-    "Nothing answers a run here: the mock controls are off, so no script plays. "
-    "Start the server without API keys, or set THREADS_MOCK=on.",
+    "Nothing answers a run here: there is no model, and no script without mock controls. "
+    "Set THREADS_MODEL_URL, or THREADS_MOCK=on.",
     None,
     "model_not_configured",
 )

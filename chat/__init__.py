@@ -1,0 +1,1 @@
+"""The model that answers runs: chat completions of an OpenAI-compatible endpoint."""

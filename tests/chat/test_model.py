@@ -1,0 +1,539 @@
+"""A model answers runs: what it is sent, what becomes of its answers, and of its faults."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fake_model
+import pytest
+from conftest import until
+from fake_model import (
+    KEY,
+    USAGE,
+    FakeModel,
+    breaks,
+    call,
+    calls,
+    chunk,
+    refuses,
+    says,
+    sends,
+    stalls,
+    streams,
+)
+from flask import Flask
+from flask.testing import FlaskClient
+from runs_client import RunsClient, Wire, calls_of, of, text_of
+
+from chat.model import Model
+
+TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
+STALLS = {None: stalls(is_silent=True), "nothing": stalls(), "Half": stalls("Half")}
+BAD_STREAM = "Its answer ended in the middle"
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModel]:
+    with fake_model.endpoint() as model:
+        yield model
+
+
+@pytest.fixture
+def runs(client_with: Callable[..., FlaskClient], model: FakeModel) -> RunsClient:
+    """The client of an app whose runs this test's model answers."""
+    return RunsClient(client_with(MOCK="on", MODEL_URL=model.url, MODEL_KEY=KEY, MODEL_TIMEOUT=20))
+
+
+@pytest.fixture
+def thread(runs: RunsClient) -> str:
+    return runs.thread("What is new?")
+
+
+@pytest.fixture
+def assistant(runs: RunsClient) -> str:
+    return runs.assistant()
+
+
+def model_of(runs: RunsClient) -> Model:
+    app: Flask = runs.client.application
+    return app.extensions["players"].model  # type: ignore[no-any-return]
+
+
+def of_user(text: str) -> Wire:
+    return {"role": "user", "content": text}
+
+
+def of_assistant(text: str) -> Wire:
+    return {"role": "assistant", "content": text}
+
+
+# an answer
+
+
+def test_the_answer_of_the_model_is_a_message(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    run = runs.finished(thread, assistant)
+    assert (run["status"], run["last_error"]) == ("completed", None)
+    assert {name: run["usage"][name] for name in USAGE} == USAGE
+    assert runs.texts(thread) == ["What is new?", "Hello."]
+    [request] = model.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.body == {
+        "model": "m",
+        "messages": [of_user("What is new?")],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_stream_has_the_pieces_of_the_model(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(says("It is ", "", "sunny", "."))
+    body = {"assistant_id": assistant, "stream": True}
+    text = runs.call("POST", f"/v1/threads/{thread}/runs", body).text
+    deltas = [line[6:] for line in text.splitlines() if "thread.message.delta" in line[6:]]
+    deltas = [each for each in deltas if each.startswith("{")]
+    pieces = [json.loads(each)["delta"]["content"][0]["text"]["value"] for each in deltas]
+    assert pieces == ["It is ", "sunny", "."]
+    assert text.rstrip().endswith("data: [DONE]")
+
+
+def test_clients_are_told_to_poll_a_model_less_often(
+    runs: RunsClient, thread: str, assistant: str
+) -> None:
+    run = runs.finished(thread, assistant)
+    assert runs.call("GET", of(run)).headers["openai-poll-after-ms"] == "500"
+
+
+def test_an_endpoint_without_streams_answers_as_well(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    choice = {"index": 0, "message": of_assistant("Whole."), "finish_reason": "stop"}
+    model.play(sends(200, {"choices": [choice], "usage": USAGE}))
+    run = runs.finished(thread, assistant)
+    assert runs.texts(thread)[-1] == "Whole."
+    assert run["usage"]["total_tokens"] == 35
+
+
+@pytest.mark.parametrize(
+    ("names", "sent"),
+    [
+        ({}, "m"),
+        ({"m": "qwen3:8b", "*": "llama3.2"}, "qwen3:8b"),
+        ({"gpt-4o": "qwen3:8b", "*": "llama3.2"}, "llama3.2"),
+        ({"gpt-4o": "qwen3:8b"}, "m"),
+    ],
+)
+def test_a_model_has_its_name_there(
+    client_with: Callable[..., FlaskClient], model: FakeModel, names: Wire, sent: str
+) -> None:
+    runs = RunsClient(client_with(MODEL_URL=model.url, MODELS=names))
+    run = runs.finished(runs.thread("Hi"), runs.assistant())
+    assert (model.bodies[0]["model"], run["model"]) == (sent, "m")
+    assert "Authorization" not in model.requests[0].headers
+
+
+# script or model
+
+
+def test_a_rule_that_matches_wins_over_the_model(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    runs.reply({"text": "By the script."}, match="*new*")
+    runs.finished(thread, assistant)
+    assert runs.texts(thread)[-1] == "By the script."
+    assert model.requests == []
+    other = runs.thread("Old?")
+    runs.finished(other, assistant)
+    assert runs.texts(other)[-1] == "Hello."
+
+
+def test_a_run_keeps_the_model_that_answered_its_first_turn(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls(call("get", "{}")), says("By the model."))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    runs.reply({"text": "By the script."})
+    runs.submit(run)
+    runs.wait(run, "completed")
+    assert runs.texts(thread)[-1] == "By the model."
+    assert runs.get("/_mock/replies")["rules"][0]["runs"] == 0
+
+
+def test_a_model_answers_where_the_controls_are_off(
+    client_with: Callable[..., FlaskClient], model: FakeModel
+) -> None:
+    runs = RunsClient(client_with(MOCK="off", MODEL_URL=model.url))
+    thread = runs.thread("Hi")
+    assert runs.finished(thread, runs.assistant())["status"] == "completed"
+    assert runs.texts(thread) == ["Hi", "Hello."]
+
+
+# functions
+
+
+def test_functions_are_called_and_their_outputs_sent(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    arguments = '{"city":"Rome"}'
+    model.play(calls(call("get", '{"city":', '"Rome"}'), call("get", index=1)), says("20."))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    functions = [each["function"] for each in calls_of(run)]
+    assert [each["arguments"] for each in functions] == [arguments, "{}"]
+    ids = [each["id"] for each in calls_of(run)]
+    runs.submit(run, "sunny")
+    assert runs.wait(run, "completed")["usage"]["total_tokens"] == 70
+    asked = [
+        {"id": id_, "type": "function", "function": {"name": "get", "arguments": each}}
+        for id_, each in zip(ids, (arguments, "{}"), strict=True)
+    ]
+    outputs = [{"role": "tool", "tool_call_id": id_, "content": "sunny"} for id_ in ids]
+    begin = {"role": "assistant", "content": None, "tool_calls": asked}
+    history = [of_user("What is new?"), begin, *outputs]
+    assert model.bodies[1]["messages"] == history
+    assert runs.say(thread, "Thanks!").status_code == 200
+    runs.finished(thread, run["assistant_id"])
+    assert model.bodies[2]["messages"] == [*history, of_assistant("20."), of_user("Thanks!")]
+
+
+def test_text_before_a_call_is_one_message_with_it(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls([chunk({"content": "One moment."})], call("get", "{}")), says("Done."))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    runs.submit(run)
+    runs.wait(run, "completed")
+    assert runs.texts(thread) == ["What is new?", "One moment.", "Done."]
+    _, asked, output = model.bodies[1]["messages"]
+    assert (asked["content"], len(asked["tool_calls"])) == ("One moment.", 1)
+    assert output["role"] == "tool"
+
+
+def test_calls_with_one_index_are_told_apart_by_their_ids(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    pieces = [
+        {"index": 0, "id": id_, "function": {"name": id_, "arguments": {"n": 1}}} for id_ in "ab"
+    ]
+    model.play(streams(chunk({"tool_calls": pieces}), chunk({}, "stop")))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    functions = [each["function"] for each in calls_of(run)]
+    assert [(each["name"], each["arguments"]) for each in functions] == [
+        ("a", '{"n":1}'),
+        ("b", '{"n":1}'),
+    ]
+
+
+def test_only_functions_are_offered(runs: RunsClient, thread: str, model: FakeModel) -> None:
+    tools = [{"type": "code_interpreter"}, {"type": "file_search"}]
+    runs.finished(thread, runs.assistant(tools=tools), tool_choice="required")
+    runs.finished(thread, runs.assistant(tools=[*tools, TOOL]))
+    without, only = model.bodies
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & without.keys()
+    assert [each["function"]["name"] for each in only["tools"]] == ["get"]
+    assert "strict" not in only["tools"][0]["function"]
+
+
+# what a run sets
+
+
+def test_what_is_set_is_sent(runs: RunsClient, thread: str, model: FakeModel) -> None:
+    choice = {"type": "function", "function": {"name": "get"}}
+    settings: Wire = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "response_format": {"type": "json_object"},
+        "reasoning_effort": "low",
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "max_completion_tokens": 400,
+    }
+    runs.finished(thread, runs.assistant(tools=[TOOL]), **settings)
+    body = model.bodies[0]
+    assert {name: body[name] for name in settings} == settings
+
+
+def test_what_nobody_set_is_not_sent(runs: RunsClient, thread: str, model: FakeModel) -> None:
+    runs.finished(thread, runs.assistant(tools=[TOOL], temperature=1, top_p=1))
+    assert model.bodies[0].keys() == {"model", "messages", "stream", "stream_options", "tools"}
+
+
+def test_the_turns_of_a_run_share_its_budget(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls(call("get", "{}")))
+    assistant = runs.assistant(tools=[TOOL])
+    run = runs.wait(runs.run(thread, assistant, max_completion_tokens=9), "requires_action")
+    runs.submit(run)
+    run = runs.wait(run, "requires_action")
+    assert [body["max_completion_tokens"] for body in model.bodies] == [9, 4]
+    runs.submit(run)
+    run = runs.wait(run, "incomplete")
+    assert run["incomplete_details"] == {"reason": "max_completion_tokens"}
+    assert len(model.bodies) == 2
+
+
+def test_an_answer_is_cut_where_the_endpoint_knows_no_limit(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(stalls("a", "b", "c", "d"))
+    run = runs.finished(thread, assistant, max_completion_tokens=3)
+    assert (run["status"], run["usage"]["completion_tokens"]) == ("incomplete", 3)
+    assert runs.texts(thread)[-1] == "abc"
+    assert until(lambda: bool(model.left))
+
+
+@pytest.mark.parametrize("option", ["stream_options", "max_completion_tokens"])
+def test_an_option_that_the_endpoint_refuses_is_left_out_from_then_on(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, option: str
+) -> None:
+    model.play(refuses(400, f"Unknown field: {option}"), says("Fine."))
+    for _ in range(2):
+        run = runs.finished(thread, assistant, max_completion_tokens=40)
+        assert run["status"] == "completed"
+    assert [option in body for body in model.bodies] == [True, False, False]
+    assert model.bodies[2].get("max_tokens") == (40 if option[0] == "m" else None)
+
+
+# the conversation
+
+
+def test_instructions_and_messages_are_sent_in_order(runs: RunsClient, model: FakeModel) -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://a.example/b.png", "detail": "low"}}
+    of_file = {"type": "image_file", "image_file": {"file_id": "file-1"}}
+    thread = runs.thread("one", "two")
+    for role, content in [
+        ("assistant", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+        ("user", [{"type": "text", "text": "Look:"}, image, of_file]),
+    ]:
+        runs.post(f"/v1/threads/{thread}/messages", {"role": role, "content": content})
+    more = {"additional_messages": [of_user("three")], "additional_instructions": "Be kind."}
+    runs.finished(thread, runs.assistant(instructions="Be brief."), **more)
+    note = "[An image file was left out: this server keeps no files.]"
+    parts = [{"type": "text", "text": "Look:"}, image, {"type": "text", "text": note}]
+    assert model.bodies[0]["messages"] == [
+        {"role": "system", "content": "Be brief.\n\nBe kind."},
+        of_user("one\n\ntwo"),
+        of_assistant("a\nb"),
+        of_user([*parts, {"type": "text", "text": "three"}]),  # type: ignore[arg-type]
+    ]
+
+
+def test_a_run_needs_no_message(runs: RunsClient, model: FakeModel) -> None:
+    run = runs.finished(runs.thread(), runs.assistant(instructions="Say hello."))
+    assert run["status"] == "completed"
+    assert model.bodies[0]["messages"] == [{"role": "system", "content": "Say hello."}]
+
+
+def test_the_last_messages_are_sent(runs: RunsClient, assistant: str, model: FakeModel) -> None:
+    thread = runs.thread("first")
+    for text in ("second", "third"):
+        runs.finished(thread, assistant)
+        runs.say(thread, text)
+    strategy = {"type": "last_messages", "last_messages": 3}
+    runs.finished(thread, assistant, truncation_strategy=strategy)
+    sent = [of_user("second"), of_assistant("Hello."), of_user("third")]
+    assert model.bodies[-1]["messages"] == sent
+
+
+def test_the_newest_that_fit_are_sent(runs: RunsClient, assistant: str, model: FakeModel) -> None:
+    thread = runs.thread("old " * 100)
+    runs.finished(thread, assistant)
+    runs.say(thread, "new " * 100)
+    runs.finished(thread, assistant, max_prompt_tokens=101)
+    assert model.bodies[-1]["messages"] == [of_assistant("Hello."), of_user("new " * 100)]
+    runs.say(thread, "long " * 100)
+    run = runs.finished(thread, assistant, max_prompt_tokens=101)
+    assert (run["status"], run["incomplete_details"]["reason"]) == (
+        "incomplete",
+        "max_prompt_tokens",
+    )
+    assert len(model.bodies) == 2
+
+
+def test_a_call_is_never_parted_from_its_output(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls(call("get", "{}")), says("Done."))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    runs.submit(run, "long " * 200)
+    runs.wait(run, "completed")
+    runs.say(thread, "And now?")
+    other = runs.assistant()
+    runs.finished(thread, other, max_prompt_tokens=200)
+    assert [each["role"] for each in model.bodies[2]["messages"]] == ["assistant", "user"]
+    runs.finished(thread, other)
+    roles = [each["role"] for each in model.bodies[3]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant"]
+
+
+def test_calls_of_a_run_without_a_message_stand_where_they_were(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls(call("get", "{}")), calls(call("get", "{}")), says("Done."))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    runs.submit(run)
+    runs.cancel(runs.wait(run, "requires_action"))
+    runs.move_clock(60)
+    runs.say(thread, "Go on.")
+    runs.finished(thread, runs.assistant())
+    roles = [each["role"] for each in model.bodies[2]["messages"]]
+    assert roles == ["user", "assistant", "tool", "user"]
+
+
+# faults
+
+
+def failure(run: Wire) -> tuple[str, str]:
+    assert run["status"] == "failed"
+    return run["last_error"]["code"], run["last_error"]["message"]
+
+
+SERVER, LIMIT, PROMPT = "server_error", "rate_limit_exceeded", "invalid_prompt"
+FAULTS: dict[str, tuple[Any, str, str]] = {
+    "401": (
+        refuses(401, f"Wrong key {KEY}"),
+        SERVER,
+        "Check THREADS_MODEL_KEY. It says: Wrong key (the key)",
+    ),
+    "404": (refuses(404, "no such model"), SERVER, "THREADS_MODELS"),
+    "400": (refuses(400, "bad temperature"), PROMPT, "(400). It says: bad temperature"),
+    "413": (sends(413, b"large"), PROMPT, "(413). It says: large"),
+    "too long": (refuses(400, "maximum context length is 2048"), PROMPT, "Set max_prompt_tokens"),
+    "500": (sends(500, b"<h1>Oops</h1>"), SERVER, "It failed (500)"),
+    "503": (refuses(503, "Loading model"), SERVER, "It says: Loading model"),
+    "redirect": (sends(307, {}, Location="http://127.0.0.1:9/v1"), SERVER, "not followed"),
+    "429": (refuses(429, "slow down", Retry_After="0"), LIMIT, "THREADS_RUNS"),
+    "429 for long": (refuses(429, "tomorrow", Retry_After="86400"), LIMIT, "tomorrow"),
+    "no answer": (lambda handler: None, SERVER, BAD_STREAM),
+    "broken off": (breaks("Half"), SERVER, BAD_STREAM),
+    "no end": (streams(chunk({"content": "Half"}), is_done=False), SERVER, BAD_STREAM),
+    "broken JSON": (streams("{'a': 1}"), SERVER, "no JSON of a chat completion"),
+    "another JSON": (streams({"choices": "none"}), SERVER, "no JSON of a chat completion"),
+    "no JSON at all": (sends(200, b"<h1>Hello</h1>"), SERVER, "OpenAI-compatible"),
+    "an error within": (streams({"error": {"message": "out of memory"}}), SERVER, "out of memory"),
+    "arguments": (calls(call("get", '{"city":')), SERVER, "the function get with arguments"),
+    "no object": (calls(call("get", "7")), SERVER, "no JSON object"),
+    "filter": (says("Half", finish="content_filter"), SERVER, "content filter"),
+    "unknown end": (says("Half", finish="tired"), SERVER, "tired"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_model_ends_the_run_with_its_cause(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, name: str
+) -> None:
+    play, code, sentence = FAULTS[name]
+    model.play(play)
+    run = runs.finished(thread, assistant)
+    assert failure(run)[0] == code
+    assert sentence in failure(run)[1]
+    assert failure(run)[1].startswith("The model's endpoint: ")
+    assert KEY not in json.dumps(run)
+    assert runs.say(thread).status_code == 200
+
+
+def test_a_429_is_waited_for_twice(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(*[refuses(429, Retry_After="0")] * 2, says("At last."))
+    assert runs.finished(thread, assistant)["status"] == "completed"
+    model.requests.clear()
+    model.play(*[refuses(429, Retry_After="0")] * 3, says("Too late."))
+    assert failure(runs.finished(thread, assistant))[0] == LIMIT
+    assert len(model.requests) == 3
+
+
+def test_what_text_there_was_is_kept(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(breaks("Half", " of"))
+    run = runs.finished(thread, assistant)
+    message = runs.messages(thread)[-1]
+    assert text_of(message) == "Half of"
+    assert (message["status"], message["incomplete_details"]) == (
+        "incomplete",
+        {"reason": "run_failed"},
+    )
+    [step] = runs.steps(run)
+    assert (step["status"], step["last_error"]) == ("failed", run["last_error"])
+
+
+def test_nobody_listens(client_with: Callable[..., FlaskClient], model: FakeModel) -> None:
+    model.server_close()
+    runs = RunsClient(client_with(MODEL_URL=model.url))
+    run = runs.finished(runs.thread("Hi"), runs.assistant())
+    expected = "Connection refused. Is it running where THREADS_MODEL_URL says?"
+    assert expected in failure(run)[1]
+
+
+@pytest.mark.parametrize("said", [None, "nothing", "Half"])
+def test_a_model_that_stalls_is_given_up(
+    client_with: Callable[..., FlaskClient], model: FakeModel, said: str | None
+) -> None:
+    runs = RunsClient(client_with(MODEL_URL=model.url, MODEL_TIMEOUT=1))
+    model.play(STALLS[said])
+    run = runs.finished(runs.thread("Hi"), runs.assistant())
+    assert "nothing for 1 seconds" in failure(run)[1]
+    assert until(lambda: bool(model.left))
+
+
+def test_an_answer_that_is_cut_short_is_incomplete(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(says("Half", finish="length"))
+    run = runs.finished(thread, assistant)
+    assert (run["status"], run["incomplete_details"]["reason"]) == (
+        "incomplete",
+        "max_completion_tokens",
+    )
+    assert runs.messages(thread)[-1]["incomplete_details"] == {"reason": "max_tokens"}
+
+
+def test_calls_that_are_cut_short_are_not_asked_for(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls(call("get", '{"city":'), finish="length"), says("Fine."))
+    assistant = runs.assistant(tools=[TOOL])
+    run = runs.finished(thread, assistant)
+    assert (run["status"], run["required_action"]) == ("incomplete", None)
+    assert run["usage"]["total_tokens"] == 35
+    runs.finished(thread, assistant)
+    assert model.bodies[1]["messages"] == [of_user("What is new?")]
+
+
+def test_without_usage_the_tokens_are_an_estimate(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(says("four" * 10, usage=None))
+    usage = runs.finished(thread, assistant)["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 10)
+
+
+# cancel
+
+
+@pytest.mark.parametrize("said", [None, "nothing", "Half"])
+def test_a_cancel_closes_the_connection(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, said: str | None
+) -> None:
+    model.play(STALLS[said])
+    run = runs.run(thread, assistant)
+    assert until(lambda: bool(model.requests))
+    assert runs.cancel(run)["status"] == "cancelling"
+    runs.wait(run, "cancelled")
+    assert until(lambda: bool(model.left))
+    assert runs.say(thread).status_code == 200
+
+
+def test_a_cancel_ends_the_wait_for_a_429(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(refuses(429, Retry_After="50"))
+    run = runs.run(thread, assistant)
+    assert until(lambda: bool(model.requests))
+    runs.cancel(run)
+    assert runs.wait(run, "cancelled")["last_error"] is None
