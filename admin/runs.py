@@ -1,6 +1,6 @@
 """The runs of a thread: begin and cancel one, hand in the outputs of its calls."""
 
-from flask import request, url_for
+from flask import redirect, request, url_for
 
 import database
 from admin import assistants, forms
@@ -25,6 +25,11 @@ def create_run(thread_id: str) -> Answer:
     return _start(starts.creating(project(), thread_id, form.body), thread_id, "The run begins.")
 
 
+@bp.get("/threads/<thread_id>/end")
+def end(thread_id: str) -> Answer:
+    return redirect(_end(thread_id))
+
+
 @bp.post("/threads/<thread_id>/runs/<run_id>/outputs")
 def submit_outputs(thread_id: str, run_id: str) -> Answer:
     form = forms.read_form()
@@ -38,15 +43,12 @@ def submit_outputs(thread_id: str, run_id: str) -> Answer:
 @bp.post("/threads/<thread_id>/runs/<run_id>/cancel")
 def cancel_run(thread_id: str, run_id: str) -> Answer:
     try:
-        run = database.write(
-            lambda connection: states.cancel(connection, project(), thread_id, run_id)
-        )
+        database.write(lambda connection: states.cancel(connection, project(), thread_id, run_id))
     except ApiError as refusal:
         if refusal.status == 404:
             raise
         return done(refusal.message, _end(thread_id))
-    is_over = run.status == "cancelled"
-    return done("The run is cancelled." if is_over else "The run ends soon.", _end(thread_id))
+    return done("The run is cancelled.", _end(thread_id))
 
 
 def _start(queue: Queue, thread_id: str, notice: str) -> Answer:

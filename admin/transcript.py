@@ -4,6 +4,8 @@ from bisect import bisect_right
 from itertools import zip_longest
 from typing import Any
 
+from flask import request, url_for
+
 import database
 from players import pool
 from rules.errors import ApiError
@@ -45,7 +47,12 @@ def entries(messages: list[Any], runs: list[dict[str, Any]]) -> list[tuple[str, 
 
 def reload_headers(run: Any) -> dict[str, str]:
     """Return the headers that load the page again while a run changes by itself."""
-    return {"Refresh": "2"} if run and run["status"] in _RELOADS else {}
+    if run["status"] not in _RELOADS:
+        return {}
+    # A browser that is at an anchor does not load the same address again.
+    at_anchor = "at" in request.args
+    address = url_for("admin.end", thread_id=run["thread_id"])
+    return {"Refresh": f"2; url={address}" if at_anchor else "2"}
 
 
 def choice(connection: database.Connection) -> dict[str, Any]:

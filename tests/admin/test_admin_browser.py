@@ -127,9 +127,39 @@ def call(server: Server, method: str, path: str, body: Any = None) -> Any:
     """Call the API without the SDK: its client takes long to make."""
     headers = {"Content-Type": "application/json"}
     data = json.dumps(body).encode() if body else None
-    request = Request(f"{server.base_url}/threads{path}", data, headers, method=method)
-    with urlopen(request) as answer:
+    base = server.root_url if path.startswith(("/v1", "/_mock")) else f"{server.base_url}/threads"
+    with urlopen(Request(f"{base}{path}", data, headers, method=method)) as answer:
         return json.load(answer)
+
+
+def reply(server: Server, assistant_id: str, *replies: dict[str, Any]) -> None:
+    """Let the runs of an assistant answer with these replies."""
+    rule = {"assistant": assistant_id, "replies": replies}
+    call(server, "PUT", "/_mock/replies", {"rules": [rule]})
+
+
+def assistant(server: Server, name: str) -> str:
+    return str(call(server, "POST", "/v1/assistants", {"model": "gpt-4o", "name": name})["id"])
+
+
+def let_wait(server: Server, thread_id: str, text: str) -> None:
+    """Make a thread whose first run failed, and whose second waits for outputs."""
+    bring(server, exported(thread_id, [text], {}))
+    assistant_id = assistant(server, text[:256])
+    called = {"name": "f", "arguments": {text: text}}
+    error = {"code": "server_error", "message": text[:1_000]}
+    for answer, status in (
+        ({"error": error}, "failed"),
+        ({"tool_calls": [called]}, "requires_action"),
+    ):
+        reply(server, assistant_id, answer)
+        run_until(server, thread_id, assistant_id, status)
+
+
+def run_until(server: Server, thread_id: str, assistant_id: str, status: str) -> None:
+    """Run an assistant on a thread, and wait for a state of the run."""
+    run = call(server, "POST", f"/{thread_id}/runs", {"assistant_id": assistant_id})
+    assert until(lambda: call(server, "GET", f"/{thread_id}/runs/{run['id']}")["status"] == status)
 
 
 def bring(server: Server, *lines: dict[str, Any]) -> None:
@@ -388,6 +418,71 @@ def test_a_person_makes_edits_exports_deletes_and_imports_an_assistant(
     expect(page.get_by_label("Name")).to_have_value(name)
 
 
+@with_and_without_script
+def test_a_person_runs_an_assistant_and_reads_its_answer(
+    site: Server, visit: Visit, script: bool
+) -> None:
+    name = f"Runner {script}"
+    reply(site, assistant(site, name), {"text": "It is **mild**. " * 8, "chunk_ms": 700})
+    page = visit(site, f"/admin/threads/{make(site, 'How is it?')}", script)
+    page.get_by_label("Assistant", exact=True).select_option(label=f"{name} · gpt-4o")
+    press(page, "Run")
+    answer = page.get_by_role("article").nth(1)
+    expect(answer).to_contain_text("It is")
+    expect(answer).to_contain_text("being written")
+    expect(page.locator(".run .state")).to_have_text("completed")
+    expect(answer.locator("strong")).to_have_count(8)
+    expect(page.get_by_label("Role")).to_be_in_viewport()
+    expect(answer).to_be_in_viewport()
+
+
+@with_and_without_script
+def test_a_person_stops_a_run(site: Server, visit: Visit, script: bool) -> None:
+    name = f"Stopped {script}"
+    reply(site, assistant(site, name), {"text": "It is mild. " * 99, "chunk_ms": 200})
+    page = visit(site, f"/admin/threads/{make(site, 'How is it?')}", script)
+    page.get_by_label("Assistant", exact=True).select_option(label=f"{name} · gpt-4o")
+    press(page, "Run")
+    expect(page.get_by_role("article").nth(1)).to_contain_text("It is")
+    press(page, "Stop" if script else "Cancel run")
+    expect(page.locator(".run .state")).to_have_text("cancelled")
+    expect(page.get_by_role("button", name="Add message")).to_be_enabled()
+
+
+@with_and_without_script
+def test_a_person_hands_in_the_outputs_of_calls(site: Server, visit: Visit, script: bool) -> None:
+    called = {"name": "get_weather", "arguments": {"city": "Rome"}}
+    name = f"Caller {script}"
+    reply(site, assistant(site, name), {"tool_calls": [called]}, {"text": "20 degrees."})
+    page = visit(site, f"/admin/threads/{make(site, 'How is it?')}", script)
+    page.get_by_label("Assistant", exact=True).select_option(label=f"{name} · gpt-4o")
+    press(page, "Run")
+    page.get_by_label("Output of get_weather").fill('{"degrees":20}')
+    press(page, "Send outputs")
+    expect(page.get_by_role("article").nth(1)).to_contain_text("20 degrees.")
+    page.locator("summary", has_text="2 steps").click()
+    expect(page.locator(".steps pre.output")).to_have_text('{\n  "degrees": 20\n}')
+
+
+def test_an_open_thread_follows_a_run_that_goes_on(site: Server, visit: Visit) -> None:
+    assistant_id = assistant(site, "Slow")
+    reply(site, assistant_id, {"text": "It is mild.", "delay_ms": 1500})
+    thread_id = make(site, "How is it?")
+    call(site, "POST", f"/{thread_id}/runs", {"assistant_id": assistant_id})
+    page = visit(site, f"/admin/threads/{thread_id}", script=False)
+    expect(page.locator(".run .state")).to_have_text("in progress")
+    expect(page.locator(".run .state")).to_have_text("completed")
+
+
+def test_a_refused_run_is_explained_with_a_script_too(site: Server, visit: Visit) -> None:
+    assistant_id = assistant(site, "Leaving")
+    page = visit(site, f"/admin/threads/{make(site, 'How is it?')}")
+    call(site, "DELETE", f"/v1/assistants/{assistant_id}")
+    press(page, "Run")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Run an assistant")
+
+
 def test_script_copies_ids_and_code(site: Server, visit: Visit) -> None:
     thread_id = make(site, "copy me")
     permissions = ["clipboard-read", "clipboard-write"]
@@ -436,6 +531,7 @@ def crowded(site: Server) -> str:
     bring(site, exported(thread_id, texts, {"k" * 64: "v" * 512, "plan": "pro"}))
     bring(site, exported(f"{thread_id}_2", texts[:1], {"plan": "team"}))
     bring(site, exported_assistant(f"asst_{thread_id}", "W" * 512))
+    let_wait(site, f"{thread_id}_run", "W" * 2_000)
     return thread_id
 
 
@@ -517,6 +613,7 @@ def addresses(thread_id: str) -> dict[str, str]:
         "bad filter": "/admin/?q=%22%22",
         "nothing found": "/admin/?q=zebra",
         "thread": here,
+        "runs": f"{here}_run",
         "metadata": f"{here}/metadata",
         "new": "/admin/threads/new",
         "confirmation": f"{here}/delete",
@@ -584,6 +681,7 @@ def test_nothing_stored_or_asked_runs_or_loads(site: Server, visit: Visit) -> No
     ]
     bring(site, hostile_thread, *titles)
     bring(site, exported_assistant(f"asst_thread_{tag}", "".join(XSS)))
+    let_wait(site, f"thread_{tag}_run", "".join(XSS))
     page = visit(site, f"/admin/?metadata%5Bof%5D={tag}")
     expect(page.locator("tbody tr")).to_have_count(len(XSS))
     ids = "&".join(f"id={line['thread']['id']}" for line in titles)

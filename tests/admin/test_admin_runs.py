@@ -226,6 +226,10 @@ def test_a_thread_with_an_active_run_is_locked_and_reloads_by_itself(
     runs.slow(thread, assistant)
     answer = runs.client.get(f"/admin/threads/{thread}")
     assert answer.headers["Refresh"] == "2"
+    at = runs.messages(thread)[0]["id"]
+    for query, reloads in ((f"?at={at}", f"2; url=/admin/threads/{thread}/end"), ("?limit=1", "2")):
+        at_anchor = runs.client.get(f"/admin/threads/{thread}{query}")
+        assert at_anchor.headers["Refresh"] == reloads
     assert LOCKED in answer.text
     assert "<fieldset disabled>" in answer.text
     assert f'action="/admin/threads/{thread}/runs"' not in answer.text
