@@ -188,8 +188,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """Stop: finish the requests and runs in work, and wait for no silent client."""
         super().handle_exit(sig, frame)
-        for end in (self._end_waits, self.wsgi.extensions["players"].stop):
+        for end in (self._end_waits, self._stop_players):
             threading.Thread(target=end, daemon=True).start()
+
+    def _stop_players(self) -> None:
+        if app := getattr(self, "wsgi", None):  # a worker that begins has none
+            app.extensions["players"].stop()
 
     def _end_waits(self) -> None:
         while True:
