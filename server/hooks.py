@@ -24,7 +24,6 @@ from flask import Flask
 from database import files, memory, startup, transactions
 from database.sqlite import SQLite
 from database.transactions import is_postgres, module_of
-from mock import replies
 from models import SCHEMA_REVISION
 from rules.errors import ApiError
 from server.checks import check_addresses, is_running, name_of, read_settings
@@ -85,9 +84,10 @@ def on_starting(server: Any) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(memory.private_folder())
     if settings["SEED"] or not startup.is_current(url):
         _prepare_in_child()
+    importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
+    replies = importlib.import_module("mock.replies")
     if replies.may_count(settings):
         replies.read(settings["REPLIES"])  # a worker that refused it would be started for ever
-    importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
 
 
