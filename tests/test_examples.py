@@ -2,16 +2,21 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from conftest import Server, flask_process
+from conftest import Commands, Server
 from flask import Flask, request
 from openai import OpenAI
 from openai.pagination import SyncCursorPage
@@ -40,14 +45,22 @@ MESSAGES = [
 
 
 def run_example(name: str, *arguments: Any, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "examples" / name, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-    )
+    """Run a script with streams of its own, in this process: importing openai takes a second."""
+    command = [str(ROOT / "examples" / name), *map(str, arguments)]
+    given, out, err = (TextIOWrapper(tempfile.TemporaryFile(), "utf-8") for _ in range(3))  # noqa: SIM115
+    with given, out, err:
+        given.write(stdin)
+        given.seek(0)
+        streams = {"argv": command, "stdin": given, "stdout": out, "stderr": err}
+        with (
+            patch.multiple(sys, **streams),
+            warnings.catch_warnings(action="ignore"),
+            pytest.raises(SystemExit) as end,
+        ):
+            runpy.run_path(command[0], run_name="__main__")
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(command, end.value.code, out.read(), err.read())
 
 
 def lines(path: Path) -> list[Any]:
@@ -105,7 +118,7 @@ def closing(app: Flask) -> Iterator[str]:
 
 
 def test_move_copies_what_the_server_lists_into_an_import_file(
-    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
+    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path, flask: Commands
 ) -> None:
     sdk, thread_ids = filled
     output = tmp_path / "threads.jsonl"
@@ -114,9 +127,8 @@ def test_move_copies_what_the_server_lists_into_an_import_file(
     assert moved.stderr.endswith("copied 3, copied before 0, failed 0\n")
     assert [line["thread"]["id"] for line in lines(output)] == thread_ids
     assert lines(output)[0]["thread"] == sdk.beta.threads.retrieve(thread_ids[0]).to_dict()
-    url = f"sqlite:///{tmp_path}/new.db"
-    assert flask_process(url, "import", output).returncode == 0
-    exported = [json.loads(line) for line in flask_process(url, "export").stdout.splitlines()]
+    flask("import", output)
+    exported = [json.loads(line) for line in flask("export").stdout.splitlines()]
     for copy, moved_line in zip(exported, lines(output), strict=True):
         assert copy["thread"] == moved_line["thread"]
         pairs = zip(copy["messages"], moved_line["messages"], strict=True)
@@ -228,18 +240,18 @@ def answering(serve: Callable[..., Any]) -> Iterator[tuple[Server, str]]:
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_move_copies_assistants_and_runs_with_their_ids(
-    answering: tuple[Server, str], tmp_path: Path
+    answering: tuple[Server, str], tmp_path: Path, flask: Commands
 ) -> None:
     server, assistant = answering
-    output, url = tmp_path / "all.jsonl", f"sqlite:///{tmp_path}/new.db"
+    output = tmp_path / "all.jsonl"
     move = ("move_from_server.py", "--from", server.base_url, "--output", output)
     moved = run_example(*move)
     assert (moved.returncode, moved.stderr) == (0, "copied 2, copied before 0, failed 0\n")
     assert lines(output)[0]["assistant"]["id"] == assistant
     assert run_example(*move).stderr == "copied 0, copied before 2, failed 0\n"
-    imported = flask_process(url, "import", output)
+    imported = flask("import", output)
     assert imported.stderr.endswith("imported 2, replaced 0, skipped 0, refused 0\n")
-    kept, thread = (json.loads(line) for line in flask_process(url, "export").stdout.splitlines())
+    kept, thread = (json.loads(line) for line in flask("export").stdout.splitlines())
     assert kept == {"assistant": json.loads(server.call("GET", f"/v1/assistants/{assistant}").body)}
     assert [run["status"] for run in thread["runs"]] == ["completed", "failed"]
     assert [len(run["steps"]) for run in thread["runs"]] == [2, 0]
@@ -277,7 +289,9 @@ def odd_run(**changed: Any) -> dict[str, Any]:
     return fixed | parents | {"model": "m", "tools": tools, "usage": usage} | changed
 
 
-def test_move_cleans_the_runs_and_assistants_of_an_odd_server(tmp_path: Path) -> None:
+def test_move_cleans_the_runs_and_assistants_of_an_odd_server(
+    tmp_path: Path, flask: Commands
+) -> None:
     """It has no steps."""
     app = service(ODD_THREAD | {"metadata": {}}, ODD_MESSAGE | {"content": [], "attachments": []})
     runs = {"object": "list", "has_more": False, "data": [odd_run(server="own", file_ids=["f"])]}
@@ -285,7 +299,7 @@ def test_move_cleans_the_runs_and_assistants_of_an_odd_server(tmp_path: Path) ->
     page = runs | {"data": [assistant | {"metadata": {"n": 1}, "tools": None}]}
     app.add_url_rule("/v1/threads/thread_odd/runs", "runs", lambda: runs)
     app.add_url_rule("/v1/assistants", "assistants", lambda: page)
-    output, url = tmp_path / "all.jsonl", f"sqlite:///{tmp_path}/new.db"
+    output = tmp_path / "all.jsonl"
     with running(app) as old:
         moved = run_example("move_from_server.py", "--from", old, "--output", output)
     told = moved.stderr.splitlines()
@@ -294,8 +308,8 @@ def test_move_cleans_the_runs_and_assistants_of_an_odd_server(tmp_path: Path) ->
     assert 'run_odd: left out {"cost": 3}' in told
     fields = ("own of assistants", "server of runs", "file_ids of runs")
     assert {f"left out 1 times: {field}" for field in fields} <= set(told)
-    assert "refused 0" in flask_process(url, "import", output).stderr
-    _, thread = (json.loads(line) for line in flask_process(url, "export").stdout.splitlines())
+    assert "refused 0" in flask("import", output).stderr
+    _, thread = (json.loads(line) for line in flask("export").stdout.splitlines())
     [run] = thread["runs"]
     assert [tool["type"] for tool in run["tools"]] == ["file_search"]
     assert (run["usage"]["total_tokens"], run["steps"]) == (2, [])
@@ -412,13 +426,15 @@ def assert_left_out(
         assert word in line
 
 
-def test_what_move_copied_of_an_odd_server_is_imported(odd: str, tmp_path: Path) -> None:
-    output, url = tmp_path / "threads.jsonl", f"sqlite:///{tmp_path}/new.db"
+def test_what_move_copied_of_an_odd_server_is_imported(
+    odd: str, tmp_path: Path, flask: Commands
+) -> None:
+    output = tmp_path / "threads.jsonl"
     moved = run_example("move_from_server.py", "--from", odd, "--output", output)
     assert_left_out(moved, LEFT_OUT, FIELDS)
-    imported = flask_process(url, "import", output)
+    imported = flask("import", output)
     assert "imported 1" in imported.stderr, imported.stderr
-    exported = json.loads(flask_process(url, "export").stdout)
+    exported = json.loads(flask("export").stdout)
     assert exported["thread"]["metadata"] == {}
     known = {"code_interpreter": {"file_ids": ["assistant-8"]}}
     assert exported["thread"]["tool_resources"] == known
@@ -628,6 +644,9 @@ def test_conversations_report_what_has_no_target(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["from_chatgpt.py", "move_from_server.py", "to_conversations.py"])
 def test_example_explains_itself(name: str) -> None:
-    result = run_example(name, "--help")
+    """In a process of its own."""
+    command = [sys.executable, ROOT / "examples" / name, "--help"]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert result.returncode == 0
     assert f"examples/{name}" in result.stdout
