@@ -253,7 +253,7 @@ def test_the_message_that_is_being_written_is_shown_and_marked(
     run = runs.writing(thread, assistant)
     html = page(runs, thread)
     assert order(html)[1] == run["id"]
-    draft = html[html.rindex("<article") : html.rindex("</article>")]
+    draft = html[html.index(f'id="{order(html)[2]}"') : html.index('<div id="end"')]
     assert "Half" in draft
     assert "being written" in draft
     assert "/delete" not in draft

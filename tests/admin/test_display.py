@@ -126,3 +126,25 @@ def test_a_list_of_threads_with_the_largest_metadata_is_a_bounded_page(client: F
     page = client.get("/admin/?limit=50", buffered=True)
     assert page.data.count(b"<tr>") == 51
     assert len(page.data) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"a":[1,"é"]}', '{\n  "a": [\n    1,\n    "é"\n  ]\n}'),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ('{"a":', '{"a":'),
+        ('"\\ud800"', '"\\ud800"'),
+        ("[" * 2_000 + "]" * 2_000, "[" * 2_000 + "]" * 2_000),
+        ("NaN", "NaN"),
+    ],
+)
+def test_json_is_shown_in_lines_and_other_texts_as_they_are(text: str, shown: str) -> None:
+    assert display.Budget().cut(text) == shown
+
+
+def test_a_page_that_is_full_cuts_texts_short() -> None:
+    budget = display.Budget()
+    lengths = [len(budget.cut("x" * 100_000)) for _ in range(20)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert (lengths[0], lengths[-1]) == (20_000, 200)
