@@ -18,7 +18,7 @@ import routes
 from access import api_keys
 from database import startup, transactions
 from players import pool
-from web import error_answers, request_body, request_checks, responses
+from web import error_answers, metrics, request_body, request_checks, responses
 from web.addresses import one_form
 from web.request import Request
 from web.secret_key import secret_key
@@ -82,7 +82,8 @@ def _let_model_answer(app: flask.Flask) -> None:
     """Let a model answer runs. Its client is loaded only here: most servers have no model."""
     from chat.model import Model
 
-    app.extensions["players"].model = Model(app.config)
+    model = app.extensions["players"].model = Model(app.config)
+    model.time = metrics.time_model
 
 
 def _let_pages_call(app: flask.Flask) -> None:

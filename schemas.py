@@ -675,6 +675,21 @@ class StepList(ThreadList):
     last_id = fields.ObjectId("step", required=True, allow_none=True)
 
 
+# Models
+
+
+class ModelObject(fields.StrictSchema):
+    id = fields.Text(required=True)
+    object = fields.Choice("model", required=True)
+    created = fields.Integer(0, MAX_SECONDS, required=True)
+    owned_by = fields.Text(required=True)
+
+
+class ModelList(fields.StrictSchema):
+    object = fields.Choice("list", required=True)
+    data = fields.Array(fields.Object(ModelObject), required=True)
+
+
 # One line of an import
 
 

@@ -37,7 +37,7 @@ class Model:
         self._list_endpoint = Endpoint(url, key, min(LIST_SECONDS, settings["MODEL_TIMEOUT"]))
         self._names: dict[str, str] = settings["MODELS"]
         self._unknown: set[str] = set()  # the options that it has refused
-        self.observe: Callable[[float], object] = lambda _: None
+        self.time: Callable[[float, str], None] = lambda *_: None
 
     def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
         """Yield the parts of the answer of one turn. Raises AnswerError, Stopped."""
@@ -53,12 +53,16 @@ class Model:
             yield Finish("max_completion_tokens", 0, 0)
             return
         prompt = estimate(body["messages"], body.get("tools", ()))
-        begin = perf_counter()
+        begin, end = perf_counter(), "stopped"
         try:
             with self._ask(body, stop) as answer:
                 yield from Completion(answer, prompt, limit).parts()
+            end = "whole"
+        except AnswerError:
+            end = "fault"
+            raise
         finally:
-            self.observe(perf_counter() - begin)
+            self.time(perf_counter() - begin, end)
 
     def models(self) -> list[Object]:
         """Return the model objects that the endpoint lists. Raises AnswerError."""
@@ -68,6 +72,10 @@ class Model:
             listed = answer.object(answer.whole()).get("data")
         found = [each for each in listed or () if isinstance(each, dict) and each.get("id")]
         return [_model_object(each) for each in found]
+
+    def names_amiss(self, listed: list[Object]) -> set[str]:
+        """Return the names that stand for models which are not listed."""
+        return set(self._names.values()) - {each["id"] for each in listed}
 
     def _body(self, run: Any, entries: list[Entry], used: Object) -> Object:
         """Return the request. Raises TooLong."""

@@ -18,7 +18,7 @@ from cli.options import megabytes, progress, sqlite_path
 from database import files, sqlite, startup
 from database.transactions import cause_of
 from models import SCHEMA_REVISION
-from rules.errors import ApiError
+from rules.errors import AnswerError, ApiError
 
 _MOUNTS = Path("/proc/mounts")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "ceph", "gluster", "afs")
@@ -64,6 +64,7 @@ def _findings(path: Path) -> Iterator[Finding]:
     """Yield each finding. One that fails to come ends the rest, for they rest on it."""
     try:
         yield from _of_machine()
+        yield from _of_model()
         yield from _of_files(path)
         if path.stat().st_size:
             yield from _of_database()
@@ -82,6 +83,22 @@ def _of_machine() -> Iterator[Finding]:
     version = sqlite.VERSION
     advice = "" if sqlite.has_wal_fix(version) else " has the WAL-reset bug; 3.51.3 fixes it"
     yield _judge("SQLite", ".".join(map(str, version)) + advice, warn=bool(advice))
+
+
+def _of_model() -> Iterator[Finding]:
+    """Ask the endpoint for its models."""
+    model = current_app.extensions["players"].model
+    if model is None:
+        return
+    try:
+        listed = model.models()
+    except AnswerError as error:
+        yield "fail", "model", str(error)
+        return
+    amiss = [f"{name} of THREADS_MODELS is not there" for name in sorted(model.names_amiss(listed))]
+    names = ", ".join(each["id"] for each in listed[:10])
+    text = "; ".join([f"the endpoint has {len(listed)}: {names}", *amiss])
+    yield _judge("model", text, warn=bool(amiss) or not listed)
 
 
 def _of_files(path: Path) -> Iterator[Finding]:

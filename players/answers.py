@@ -108,6 +108,16 @@ class Answerer(Protocol):
         """Yield the parts; a Finish is the last one. Raises AnswerError, Stopped."""
 
 
+class Model(Answerer, Protocol):
+    """An answerer that has models."""
+
+    def models(self) -> list[Object]:
+        """Return the model objects that its endpoint lists. Raises AnswerError."""
+
+    def names_amiss(self, listed: list[Object]) -> set[str]:
+        """Return the names of THREADS_MODELS that are not among the listed ones."""
+
+
 def question_of(connection: Connection, run: Any) -> Question:
     """Return the question of a run."""
     steps = connection.value(_COUNT, {"of_run_seq": run.seq})

@@ -11,7 +11,7 @@ from time import monotonic
 from flask import Flask, current_app
 
 import database
-from players.answers import Answerer
+from players.answers import Answerer, Model
 from players.play import CHANGED, REPLACED, STOPPING, Play
 from players.script import Choice, Script
 from players.streams import Stream
@@ -46,7 +46,7 @@ class Players:
     def __init__(self, app: Flask) -> None:
         self._app, self._most = app, app.config["RUNS"]
         self.script: Script | None = None  # the mock controls set it
-        self.model: Answerer | None = None  # the app sets it
+        self.model: Model | None = None  # the app sets it
         self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="player")
         self._plays: dict[str, Play] = {}  # by token; those that wait for a thread, too
         self._at_work: set[str] = set()
@@ -61,6 +61,11 @@ class Players:
         if answerer is None:
             raise refusals.no_model()
         return Play(answerer, stream)
+
+    @property
+    def playing_script(self) -> Script | None:
+        """The script, if the mock controls are on."""
+        return self.script if self.script and self.script.is_on() else None
 
     @property
     def poll_milliseconds(self) -> int:
@@ -184,7 +189,7 @@ class Players:
             self.start(Play(answerer), seq)
 
     def _answerer(self) -> Answerer | None:
-        script = self.script if self.script and self.script.is_on() else None
+        script = self.playing_script
         return Choice(script, self.model) if script or self.model else None
 
     def _copy(self) -> list[Play]:

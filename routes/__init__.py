@@ -2,10 +2,11 @@
 
 from flask import Flask
 
-from routes import assistants, messages, runs, service, threads
+from routes import assistants, messages, models, runs, service, threads
 from web.addresses import PREFIXES
 
-_BELOW = {assistants: "/assistants", threads: "/threads", messages: "/threads", runs: "/threads"}
+_BELOW = {assistants: "/assistants", models: "/models"}
+_BELOW |= dict.fromkeys((threads, messages, runs), "/threads")
 
 
 def init_app(app: Flask) -> None:

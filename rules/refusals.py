@@ -127,6 +127,15 @@ def no_model() -> ApiError:
     return ApiError(400, f"{problem} {advice}", code="model_not_configured")
 
 
+def model_failed(sentence: str) -> ApiError:
+    return ApiError(502, sentence, code="model_unavailable")
+
+
+def no_such_model(name: str) -> ApiError:
+    message = f"The model '{shown(name)}' does not exist here. GET /v1/models lists those that do."
+    return ApiError(404, message, "model", "model_not_found")
+
+
 def no_stream_again() -> ApiError:
     message = "A stream cannot be repeated: send no Idempotency-Key with 'stream'."
     return ApiError(400, message, "stream", "invalid_value")

@@ -1,5 +1,6 @@
 """The states of a run (runs reference, section 5). Each change names the state it expects."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -52,6 +53,8 @@ _ADD_MESSAGE = messages.INSERT.returning(*messages.COLUMNS)
 _TIMES = {"completed": "completed_at", "incomplete": "completed_at", "failed": "failed_at"}
 _TIMES |= {"cancelled": "cancelled_at"}
 _STEP_STATUSES = {"incomplete": "completed"}
+told: list[Callable[[Any], None]] = []
+"""What is told the row of each run that ends, in the transaction that ends it."""
 
 
 class LostRun(Exception):
@@ -150,7 +153,10 @@ def end(connection: Connection, run: Any, ending: End, expected: tuple[str, ...]
     usage = steps.usage_of(connection, run.seq)
     values = ending.values(unix_now()) | {"usage": to_json(usage) if usage else None}
     row = change(connection, run, expected, values)  # before its steps, as its player does
-    return Change(row, *_close(connection, row, steps.open_steps(connection, run.seq), ending))
+    closed = _close(connection, row, steps.open_steps(connection, run.seq), ending)
+    for tell in told:
+        tell(row)
+    return Change(row, *closed)
 
 
 def queue_again(connection: Connection, run: Any) -> None:

@@ -5,11 +5,11 @@ import re
 PREFIXES = {"api": "", "v1": "/v1", "openai": "/openai", "openai_v1": "/openai/v1"}
 """The prefixes by the names of their blueprints. Those of Azure's clients begin with /openai."""
 
-_OWN = ("/threads", "/assistants")
+_OWN = ("/threads", "/assistants", "/models")
 _PREFIX = re.compile(r"(/openai)?(/v1)?(?=/)")
 _HOSTED = (
     *("audio", "batches", "chat", "completions", "containers", "conversations"),
-    *("deployments", "embeddings", "evals", "files", "fine_tuning", "images", "models"),
+    *("deployments", "embeddings", "evals", "files", "fine_tuning", "images"),
     *("moderations", "organization", "realtime", "responses", "uploads", "vector_stores", "videos"),
 )
 _NOT_SERVED = re.compile(f"/({'|'.join(_HOSTED)})(/.*)?", re.DOTALL)

@@ -25,7 +25,9 @@ def claim(folder: Path) -> None:
         except BlockingIOError:
             os.close(lock)
         else:  # until the end of the process
-            return _reserve(folder / f"histogram_{_own}.db")
+            for kind in ("counter", "histogram"):
+                _reserve(folder / f"{kind}_{_own}.db")
+            return
 
 
 def _reserve(path: Path) -> None:

@@ -21,11 +21,10 @@ from fake_model import (
     stalls,
     streams,
 )
-from flask import Flask
 from flask.testing import FlaskClient
 from runs_client import RunsClient, Wire, calls_of, of, text_of
 
-from chat.model import Model
+import cli
 
 TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
 STALLS = {None: stalls(is_silent=True), "nothing": stalls(), "Half": stalls("Half")}
@@ -52,11 +51,6 @@ def thread(runs: RunsClient) -> str:
 @pytest.fixture
 def assistant(runs: RunsClient) -> str:
     return runs.assistant()
-
-
-def model_of(runs: RunsClient) -> Model:
-    app: Flask = runs.client.application
-    return app.extensions["players"].model  # type: ignore[no-any-return]
 
 
 def of_user(text: str) -> Wire:
@@ -537,3 +531,89 @@ def test_a_cancel_ends_the_wait_for_a_429(
     assert until(lambda: bool(model.requests))
     runs.cancel(run)
     assert runs.wait(run, "cancelled")["last_error"] is None
+
+
+# models, doctor, metrics
+
+LISTED = {
+    "object": "list",
+    "data": [{"id": "org/a:1b", "created": 7, "owned_by": "me"}, {"id": "b"}],
+}
+
+
+def test_the_models_are_those_of_the_endpoint(runs: RunsClient, model: FakeModel) -> None:
+    model.play(sends(200, LISTED))
+    first = {"id": "org/a:1b", "object": "model", "created": 7, "owned_by": "me"}
+    second = {"id": "b", "object": "model", "created": 0, "owned_by": "unknown"}
+    assert runs.get("/v1/models") == {"object": "list", "data": [first, second]}
+    assert runs.get("/models/org/a:1b") == first
+    assert model.requests[0].path == "/v1/models"
+    assert model.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    missing = runs.call("GET", "/v1/models/c")
+    assert (missing.status_code, missing.json["error"]["code"]) == (404, "model_not_found")
+
+
+def test_models_that_cannot_be_listed_are_a_502(runs: RunsClient, model: FakeModel) -> None:
+    model.play(refuses(401, KEY))
+    answer = runs.call("GET", "/v1/models")
+    assert (answer.status_code, answer.json["error"]["code"]) == (502, "model_unavailable")
+    assert "Check THREADS_MODEL_KEY." in answer.text
+    assert KEY not in answer.text
+
+
+def test_without_an_endpoint_the_script_is_the_model(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    script = {"id": "script", "object": "model", "created": 0, "owned_by": "threads"}
+    runs = RunsClient(client_with(MOCK="on"))
+    assert runs.get("/v1/models") == {"object": "list", "data": [script]}
+    assert runs.get("/v1/models/script") == script
+    assert RunsClient(client_with(MOCK="off")).get("/v1/models")["data"] == []
+
+
+def finding(database_url: str, status: int = 0, **settings: Any) -> str:
+    """Return the line of `flask doctor` about the model."""
+    app = cli.create_app({"DATABASE_URL": database_url, **settings})
+    with app.app_context():
+        result = app.test_cli_runner().invoke(args=["doctor"])
+    assert result.exit_code == status, result.output
+    return next((line for line in result.stdout.splitlines() if line[6:12] == "model "), "")
+
+
+@pytest.mark.sqlite_only("flask doctor examines SQLite")
+def test_the_doctor_asks_the_endpoint(database_url: str, model: FakeModel) -> None:
+    assert finding(database_url) == ""
+    settings = {"MODEL_URL": model.url, "MODEL_KEY": KEY, "MODELS": {"m": "b", "*": "c"}}
+    model.play(sends(200, LISTED))
+    found = "the endpoint has 2: org/a:1b, b; c of THREADS_MODELS is not there"
+    assert finding(database_url, **settings) == f"warn  model        {found}"
+    model.play(refuses(401, KEY))
+    found = finding(database_url, status=1, **settings)
+    assert found.startswith("fail  model        The model's endpoint: It refuses the key (401).")
+    assert KEY not in found
+
+
+def counts(runs: RunsClient) -> dict[str, float]:
+    lines = runs.call("GET", "/metrics").text.splitlines()
+    named = (line.rsplit(" ", 1) for line in lines if line.startswith(("threads_run", "threads_m")))
+    return {name: float(value) for name, value in named}
+
+
+def test_the_metrics_count_runs_tokens_and_the_seconds_of_the_model(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    before = counts(runs)
+    model.play(says("Hello."), breaks("Half"))
+    for _ in range(2):
+        runs.finished(thread, assistant)
+    after = counts(runs)
+    risen = {name: value - before.get(name, 0) for name, value in after.items()}
+    counted = {name: risen[name] for name in risen if "_total" in name or "seconds_count" in name}
+    assert {name: value for name, value in counted.items() if value} == {
+        'threads_runs_total{status="completed"}': 1,
+        'threads_runs_total{status="failed"}': 1,
+        'threads_run_tokens_total{kind="prompt"}': 30,
+        'threads_run_tokens_total{kind="completion"}': 5,
+        'threads_model_seconds_count{end="whole"}': 1,
+        'threads_model_seconds_count{end="fault"}': 1,
+    }

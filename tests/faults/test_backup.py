@@ -185,7 +185,7 @@ def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) ->
     assert result.returncode == 0, result.stdout
     states = findings(result.stdout)
     assert {state for name, state in states.items() if name != "filesystem"} == {"ok"}
-    assert len(states) == 15
+    assert len(states) == 16
 
 
 @pytest.mark.parametrize(
