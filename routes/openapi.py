@@ -23,6 +23,13 @@ _DESCRIPTION = (
     "`drop-after`) and `X-Mock-Delay` (`250ms`, `2s`) let one request fail or wait."
 )
 
+_EVENT = {
+    "type": "object",
+    "description": "One event: its name, and JSON or `[DONE]`.",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+
 
 @lru_cache(maxsize=8)
 def document(app: Flask) -> bytes:
@@ -48,13 +55,15 @@ def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, bool]]:
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is None or without_prefix(rule.rule) != rule.rule:
             continue
-        path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted({"GET", "POST", "PUT", "DELETE"} & (rule.methods or set())):
             yield path, method.lower(), operation, f"/v1{rule.rule}" in paths
 
 
 def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
-    done = {"description": "Done", "content": _json(operation.answers)}
+    done: dict[str, Any] = {"description": "Done", "content": _json(operation.answers)}
+    if operation.body and "stream" in operation.body().fields:
+        done["content"] |= {"text/event-stream": {"schema": _EVENT}}
     failed = {"description": "Refused or failed", "content": _json(schemas.ErrorResponse)}
     described: dict[str, Any] = {
         "operationId": operation.name,
@@ -84,6 +93,8 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
         if f"{{{name}}}" in path:
             schema = fields.ObjectId(prefix).json_schema()
             yield {"in": "path", "name": name, "required": True, "schema": schema}
+    if "{model_id}" in path:
+        yield {"in": "path", "name": "model_id", "required": True, "schema": {"type": "string"}}
 
 
 def _query_parameters(query: type[Schema] | None) -> Iterator[dict[str, Any]]:

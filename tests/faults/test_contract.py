@@ -8,7 +8,7 @@ import pytest
 from conftest import schemathesis
 from harness import WHOLE
 
-FORM = ("--checks=all", "--phases=examples,coverage,fuzzing,stateful", "--max-examples=40")
+FORM = ("--phases=examples,coverage,fuzzing,stateful", "--max-examples=40")
 
 pytestmark = [
     pytest.mark.skipif(not WHOLE, reason="tests/routes/test_openapi.py is the short form"),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_its_operations_are_those_of_the_server(app: Flask, document: dict[str, 
 
 def test_every_api_address_answers_with_and_without_v1(app: Flask) -> None:
     rules = [rule.rule for rule in app.url_map.iter_rules()]
-    plain = {rule for rule in rules if rule.startswith(("/threads", "/assistants"))}
+    plain = {rule for rule in rules if rule.startswith(("/threads", "/assistants", "/models"))}
     assert {f"/v1{rule}" for rule in plain} == {rule for rule in rules if rule[:3] == "/v1"}
 
 
@@ -182,6 +183,16 @@ def test_it_tells_every_limit(
     assert {name: node.get(name) for name in limits} == limits
 
 
+def test_it_tells_what_may_be_a_stream(document: dict[str, Any]) -> None:
+    kinds = {
+        operation["operationId"]: list(operation["responses"]["200"]["content"])
+        for item in document["paths"].values()
+        for operation in item.values()
+    }
+    streams = [name for name, content in kinds.items() if "text/event-stream" in content]
+    assert sorted(streams) == ["createRun", "createThreadAndRun", "submitToolOutputs"]
+
+
 @pytest.mark.parametrize("schema", ["CreateThread", "ModifyThread"])
 @pytest.mark.parametrize("name", ["metadata", "tool_resources"])
 def test_it_tells_what_may_be_null(document: dict[str, Any], schema: str, name: str) -> None:
@@ -263,15 +274,21 @@ def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_server_does_what_the_document_says(server: Server, tmp_path: Path) -> None:
-    report = schemathesis(
-        server,
-        tmp_path,
+def test_the_server_does_what_the_document_says(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """One worker: the script answers runs only there."""
+    options = (
         f"--phases={'coverage,fuzzing' if CI else 'fuzzing'},stateful",
         f"--max-examples={15 if CI else 6}",
         "--seed=1",
         "--generation-deterministic",
     )
+    with serve(WORKERS=1) as server:
+        report = schemathesis(server, tmp_path, *options)
+        assert_whole(server, report)
+
+
+def assert_whole(server: Server, report: str) -> None:
+    """Check that a report is of every operation of the API."""
     paths = json.loads(server.call("GET", "/openapi.json").body)["paths"]
     tested = sum(len(methods) for path, methods in paths.items() if not path.startswith("/_mock"))
     assert f"Tested: {tested}" in report
