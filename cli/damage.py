@@ -5,6 +5,7 @@ The triggers of the newest schema say what belongs into an index: a repair lets 
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import click
@@ -96,6 +97,7 @@ class Broken(NamedTuple):
     content: str
 
 
+@cache
 def definitions() -> dict[str, str]:
     """Return the SQL that makes each trigger, index, and table of an index, by its name."""
     scripts = ScriptDirectory(str(config.ROOT / "migrations"))
@@ -160,9 +162,14 @@ def broken_json(connection: Connection) -> Iterator[Broken]:
     """Yield each column of a row that does not hold the JSON that belongs there."""
     for column, kind, part in _JSON:
         table = column.class_.__table__
-        query = sa.select(table.c.id, column.label("content")).where(_is_broken(column, kind, part))
-        for row in connection.rows(query):
+        for row in connection.rows(_select_broken(column, kind, part)):
             yield Broken(row.id, table.name, column.name, row.content)
+
+
+@cache
+def _select_broken(column: Any, kind: str, part: str) -> sa.Select[Any]:
+    id_ = column.class_.__table__.c.id
+    return sa.select(id_, column.label("content")).where(_is_broken(column, kind, part))
 
 
 def _is_broken(column: Any, kind: str, part: str) -> sa.ColumnElement[bool]:
@@ -221,8 +228,11 @@ def _empty(connection: Connection, ids: tuple[str, ...]) -> list[Broken]:
     broken = [*broken_json(connection)]
     if others := {each.id for each in broken}.difference(ids):
         raise click.ClickException(f"Nothing was changed: {advice(sorted(others))}.")
-    for column, kind, part in _JSON if broken else ():
+    places = {(each.table, each.column) for each in broken}
+    for column, kind, part in _JSON:
         table = column.class_.__table__
+        if (table.name, column.name) not in places:
+            continue
         empty = None if column.nullable else _EMPTY.get(column.name, _EMPTY[kind])
         change = sa.update(table).where(_is_broken(column, kind, part))
         connection.change(change.values({column.name: empty}))

@@ -81,7 +81,7 @@ _CACHE: dict[tuple[Any, ...], _Compiled] = {}
 
 def _compiled(statement: Any, dialect: sa.Dialect, values: Values) -> _Compiled:
     """Return a statement's SQL for values of these names."""
-    key = (statement, dialect, tuple(values))
+    key = (statement, dialect.name, tuple(values))
     if (compiled := _CACHE.get(key)) is None:
         compiled, is_reusable = _compile(statement, dialect, values)
         if len(_CACHE) >= 1_000:
