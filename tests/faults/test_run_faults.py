@@ -232,24 +232,52 @@ def test_a_reader_that_goes_away_ends_no_run(serve: Any, settings: Wire) -> None
 
 @pytest.mark.timeout(200)
 @pytest.mark.sqlite_only("the database outlives its server")
-def test_a_stop_ends_every_stream_with_an_event(tmp_path: Path, settings: Wire) -> None:
+@pytest.mark.parametrize("is_reload", [True, False], ids=["reload", "stop"])
+def test_a_stop_ends_every_stream_with_an_event(
+    tmp_path: Path, settings: Wire, is_reload: bool
+) -> None:
     log, runs = tmp_path / "log", list[Wire]()
     with serving(log, **settings) as server, closing(Client(server)) as client:
         assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
         asked = [f"slow {number}" for number in range(AT_ONCE)]
         streams = [open_stream(server, assistant, question) for question in asked]
-        assert until(lambda: len(client.expect("GET", "/v1/threads?limit=100")["data"]) == AT_ONCE)
-        server.process.send_signal(signal.SIGTERM)
+        path = "/v1/threads?limit=100"
+        assert until(lambda: len(client.expect("GET", path)["data"]) == AT_ONCE)
+        server.process.send_signal(signal.SIGHUP if is_reload else signal.SIGTERM)
         for stream in streams:
             with closing(stream):
                 events = events_of(stream)
             runs += [json.loads(data) for name, data in events if name == "thread.run.created"]
             assert events[-1][0] in ("done", "error"), events[-1]
             assert events[-1][0] == "error" or events[-2][0] in ENDS_OF_RUNS
+        assert len(runs) == AT_ONCE
+        if is_reload:
+            return assert_all_end(server, runs)
         assert server.process.wait(timeout=30) == 0
-    assert len(runs) == AT_ONCE
     with serving(log, **settings) as server:
         assert_all_end(server, runs)
+
+
+@pytest.mark.timeout(200)
+def test_a_reader_that_takes_nothing_holds_up_no_run(serve: Any, tmp_path: Path) -> None:
+    replies, text = tmp_path / "replies.json", "long " * 50_000
+    replies.write_text(json.dumps({"rules": [{"replies": [{"text": text}]}]}))
+    with serve(REPLIES=replies) as server, closing(Client(server)) as client:
+        assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
+        before = threads_of(server)
+        streams = [open_stream(server, assistant, f"slow {each}") for each in range(5)]
+        assert until(lambda: len(client.expect("GET", "/v1/threads")["data"]) == 5)
+        for thread in client.expect("GET", "/v1/threads")["data"]:
+            runs = f"/v1/threads/{thread['id']}/runs"
+            assert until(lambda: is_completed(client, runs), seconds=30)  # noqa: B023
+        for stream in streams:
+            stream.close()
+        # The players stay for the next runs.
+        assert until(lambda: threads_of(server) <= before + 5 + 4, seconds=30)
+
+
+def is_completed(client: Client, runs: str) -> bool:
+    return bool(client.expect("GET", runs)["data"][0]["status"] == "completed")
 
 
 def threads_of(server: Server) -> int:
