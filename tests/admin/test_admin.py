@@ -628,6 +628,7 @@ def test_every_answer_forbids_frames_scripts_and_caches(client: FlaskClient) -> 
     for address in ("/admin/", "/admin/threads.json", "/admin/nowhere", "/admin/threads/export"):
         headers = client.get(address).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+        assert "script-src 'self'; connect-src 'self';" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Frame-Options"] == "DENY"

@@ -1,5 +1,6 @@
 """Runs on the browse page: what a thread shows of them, and what its forms do."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from runs_client import CALL, RunsClient, Wire, calls_of
 from werkzeug.test import TestResponse
 
 from access import api_keys
+from exchange import imports
+from models import DEFAULT_PROJECT
 from runs.summaries import MAX_SILENT
 
 HOSTILE = "</code></pre><script>alert(1)</script>\"'"
@@ -129,6 +132,29 @@ def test_steps_and_calls_unfold_with_their_json_in_lines(
     assert "{\n  &#34;city&#34;: &#34;&lt;/code&gt;" in block
     assert "  &#34;degrees&#34;: [\n    20,\n    12345678901234567890123\n" in block
     assert "2 steps" in run_blocks(html)[run["id"]]
+
+
+def test_calls_of_hosted_tools_are_shown_as_they_were_imported(
+    app: Flask, client: FlaskClient
+) -> None:
+    runs = RunsClient(client)
+    thread = runs.thread("weather?")
+    run = runs.finished(thread, runs.assistant())
+    exported = runs.client.get(f"/admin/threads/{thread}/export?as=json").json
+    step = exported["runs"][0]["steps"][0]
+    calls = [
+        {"id": "call_1", "type": kind, kind: {"input": HOSTILE, "outputs": [1]}}
+        for kind in ("code_interpreter", "file_search")
+    ]
+    step |= {"type": "tool_calls", "step_details": {"type": "tool_calls", "tool_calls": calls}}
+    with app.app_context():
+        encoded = json.dumps(exported).encode()
+        outcomes = list(imports.import_lines(DEFAULT_PROJECT, [encoded], "replace"))
+    assert [outcome.reason for outcome in outcomes] == [""]
+    html = page(runs, thread)
+    assert "<script>alert" not in html
+    assert "code interpreter" in run_blocks(html)[run["id"]]
+    assert "{\n  &#34;input&#34;: &#34;&lt;/code&gt;" in html
 
 
 def test_a_run_without_a_message_stands_after_the_message_before_it(
