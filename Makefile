@@ -6,7 +6,7 @@ PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/p
 # One process more than there are processors: some tests wait
 PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults test-matrix test-clients test-postgres install lint bench bench-mock clean
+.PHONY: run test test-faults test-matrix test-clients test-model test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
@@ -22,6 +22,9 @@ test-matrix: $(VENV)/.dev # paging by both SDKs at every size and limit while ot
 
 test-clients: $(VENV)/.dev # published clients, each set of pins in an environment of its own
 	$(BIN)/pytest -n 2 tests/clients
+
+test-model: $(VENV)/.dev # a real model behind the runs, in an environment of its own (0.4 GB)
+	$(BIN)/pytest tests/real_model
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
 	$(PYTEST) --engine=postgres

