@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +14,6 @@ from flask import Flask
 from harness import Load, ask, rounds, run, small_disk, stored, unexplained
 
 from cli import doctor
-from config import ROOT
 from database import files, sqlite
 from database.files import file_of
 
@@ -225,13 +223,9 @@ def test_a_backup_replaces_no_pipe(app: Flask, flask: Commands, tmp_path: Path) 
 
 
 def harm_outside(url: str, script: str) -> None:
-    """Run SQL in a process of its own, as an operator's mistake would."""
-    program = (
-        "import sys; from database.sqlite import dbapi as sqlite; "
-        "connection = sqlite.connect(sys.argv[1]); connection.executescript(sys.argv[2])"
-    )
-    command = [sys.executable, "-c", program, str(file_of(url)), script]
-    subprocess.run(command, cwd=ROOT, check=True)
+    """Run SQL, as an operator's mistake would."""
+    with closing(sqlite.dbapi.connect(file_of(url))) as connection:
+        connection.executescript(script)
 
 
 def test_the_doctor_warns_of_files_that_others_can_open(flask: Commands, database_url: str) -> None:

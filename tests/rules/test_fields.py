@@ -12,7 +12,7 @@ from sentences import Refusal, long_array, many_pairs, missing, refusal_of, unkn
 import schemas
 from rules import fields
 
-COUNT = 50_000
+COUNT = 10_000
 MESSAGE = {"role": "user", "content": "x"}
 
 
