@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fake_model
@@ -505,6 +506,38 @@ def test_without_usage_the_tokens_are_an_estimate(
     model.play(says("four" * 10, usage=None))
     usage = runs.finished(thread, assistant)["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 10)
+
+
+# the key
+
+
+@pytest.mark.sqlite_only("it reads the files of the database")
+def test_the_key_is_nowhere_but_in_the_requests(
+    serve: Callable[..., Any], model: FakeModel, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'threads.db'}"
+    model.play(refuses(500, KEY), sends(200, KEY.encode()), streams({"error": KEY}), says("Hello."))
+    with serve(DATABASE_URL=url, MODEL_URL=model.url, MODEL_KEY=KEY, MOCK="on") as server:
+        assistant = json.loads(server.call("POST", "/v1/assistants", {"model": "m"}).body)["id"]
+        body = {"assistant_id": assistant, "stream": True}
+        body["thread"] = {"messages": [of_user("Hi")]}
+        seen = [server.call("POST", "/v1/threads/runs", body).body for _ in range(4)]
+        pages = (
+            "/admin/",
+            "/_mock/requests",
+            "/_mock/replies",
+            "/metrics",
+            "/readyz",
+            "/v1/models",
+        )
+        seen += [server.call("GET", path).body for path in pages]
+        app = cli.create_app({"DATABASE_URL": url, "MODEL_URL": model.url, "MODEL_KEY": KEY})
+        for command in ("export", "doctor"):
+            with app.app_context():
+                seen.append(app.test_cli_runner().invoke(args=[command]).output.encode())
+    seen += [file.read_bytes() for file in tmp_path.iterdir() if file.is_file()]
+    assert all(request.headers["Authorization"] == f"Bearer {KEY}" for request in model.requests)
+    assert [text for text in seen if KEY.encode() in text] == []
 
 
 # cancel
