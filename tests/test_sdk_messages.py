@@ -44,14 +44,14 @@ def threads(sdk: OpenAI) -> dict[int, str]:
 
 @pytest.fixture(scope="class")
 def busy(server: Server, threads: dict[int, str]) -> Iterator[None]:
-    """Four other clients insert and delete: in other threads, and at the tail of the same ones."""
+    """Two other clients insert and delete: in other threads, and at the tail of the same ones."""
     with others(server, list(threads.values())):
         yield
 
 
 @contextmanager
 def others(server: Server, watched: list[str]) -> Iterator[None]:
-    """Keep four clients writing until the end of the block, then see that none had failed."""
+    """Keep two clients writing until the end of the block, then see that none had failed."""
     done, failures = threading.Event(), []
     tails: list[tuple[str, str]] = []
 
@@ -77,7 +77,7 @@ def others(server: Server, watched: list[str]) -> Iterator[None]:
         except Exception as error:
             failures.append(error)
 
-    works = (in_another_thread, in_another_thread, at_the_tail, at_the_tail)
+    works = (in_another_thread, at_the_tail)
     writers = [threading.Thread(target=until_done, args=(work,)) for work in works]
     for writer in writers:
         writer.start()

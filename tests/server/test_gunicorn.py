@@ -214,9 +214,9 @@ def loaded(serve: Callable[..., Any], database_url: str) -> Iterator[tuple[Serve
             load.end()
 
 
-def test_ten_reloads_under_load_fail_no_request(loaded: tuple[Server, Load]) -> None:
+def test_five_reloads_under_load_fail_no_request(loaded: tuple[Server, Load]) -> None:
     server, load = loaded
-    for _ in range(10):
+    for _ in range(5):
         before, count = server.workers(), len(load.created)
         server.process.send_signal(signal.SIGHUP)
         assert until(lambda before=before: len(server.workers() - before) >= 2, seconds=30)
