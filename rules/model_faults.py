@@ -44,7 +44,8 @@ def too_long(said: str) -> AnswerError:
 
 
 def refused(status: int, said: str) -> AnswerError:
-    return _fault(f"It refuses the request ({status}).{_quoted(said)}", "invalid_prompt")
+    advice = "Check the name of the model, and what the run sets."
+    return _fault(f"It refuses the request ({status}). {advice}{_quoted(said)}", "invalid_prompt")
 
 
 def broken(status: int, said: str) -> AnswerError:

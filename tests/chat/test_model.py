@@ -1,6 +1,9 @@
 """A model answers runs: what it is sent, what becomes of its answers, and of its faults."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from flask.testing import FlaskClient
 from runs_client import RunsClient, Wire, calls_of, of, text_of
 
 import cli
+from config import ROOT
 
 TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
 STALLS = {None: stalls(is_silent=True), "nothing": stalls(), "Half": stalls("Half")}
@@ -232,6 +236,20 @@ def test_only_functions_are_offered(runs: RunsClient, thread: str, model: FakeMo
     assert "strict" not in only["tools"][0]["function"]
 
 
+def test_a_program_from_before_the_shutdown_runs_unmodified(
+    serve: Callable[..., Any], model: FakeModel
+) -> None:
+    """Functions, streams, and streamed outputs, by the official SDK's helpers."""
+    model.play(calls(call("get_weather", '{"city":', '"Rome"}')), says("It is ", "sunny."))
+    command = [sys.executable, "-W", "ignore", ROOT / "examples" / "weather_assistant.py"]
+    with serve(MODEL_URL=model.url) as server:
+        where = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "any"}
+        done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("It is sunny.\n", "")
+    output = model.bodies[1]["messages"][-1]["content"]
+    assert output == "It is 20 degrees and sunny in Rome."
+
+
 # what a run sets
 
 
@@ -395,8 +413,8 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         "Check THREADS_MODEL_KEY. It says: Wrong key (the key)",
     ),
     "404": (refuses(404, "no such model"), SERVER, "THREADS_MODELS"),
-    "400": (refuses(400, "bad temperature"), PROMPT, "(400). It says: bad temperature"),
-    "413": (sends(413, b"large"), PROMPT, "(413). It says: large"),
+    "400": (refuses(400, "bad temperature"), PROMPT, "what the run sets. It says: bad temperature"),
+    "413": (sends(413, b"large"), PROMPT, "(413). Check the name of the model"),
     "too long": (refuses(400, "maximum context length is 2048"), PROMPT, "Set max_prompt_tokens"),
     "500": (sends(500, b"<h1>Oops</h1>"), SERVER, "It failed (500)"),
     "503": (refuses(503, "Loading model"), SERVER, "It says: Loading model"),
