@@ -171,6 +171,16 @@ def test_a_model_answers_where_the_controls_are_off(
     assert runs.texts(thread) == ["Hi", "Hello."]
 
 
+def test_without_a_model_nothing_of_it_is_loaded(tmp_path: Path) -> None:
+    program = "import app, sys; app.create_app(); sys.exit('chat' in sys.modules)"
+    own = {"THREADS_DATABASE_URL": f"sqlite:///{tmp_path / 'threads.db'}"}
+    for settings, status in (({}, 0), ({"THREADS_MODEL_URL": "http://127.0.0.1:9/v1"}, 1)):
+        command = [sys.executable, "-c", program]
+        assert (
+            subprocess.run(command, cwd=ROOT, env=os.environ | own | settings).returncode == status
+        )
+
+
 # functions
 
 
