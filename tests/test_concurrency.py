@@ -13,8 +13,8 @@ import database
 from models import Message, Thread
 
 CLIENTS = 8
-CREATES = 200
-MODIFIES_EACH = 50
+CREATES = 100
+MODIFIES_EACH = 25
 DYING_THREADS = 20
 TEXTS = ("first", "second", "third")
 
