@@ -203,7 +203,8 @@ def events_of(connection: HTTPConnection) -> list[tuple[str, Any]]:
     """Read a stream to its end, which may be cut off; return the names and data of its events."""
     lines: list[bytes] = []
     try:
-        lines = connection.getresponse().read().split(b"\n\n")
+        with closing(connection.getresponse()) as response:
+            lines = response.read().split(b"\n\n")
     except (OSError, HTTPException) as error:
         lines = getattr(error, "partial", b"").split(b"\n\n")
     pairs = [each.split(b"\ndata: ", 1) for each in lines if each.startswith(b"event: ")]
@@ -212,9 +213,9 @@ def events_of(connection: HTTPConnection) -> list[tuple[str, Any]]:
 
 def first_event(connection: HTTPConnection) -> Wire:
     """Return the run of the first event of a stream."""
-    response = connection.getresponse()
-    while not (line := response.readline()).startswith(b'data: {"id":"run_'):
-        assert line
+    with closing(connection.getresponse()) as response:
+        while not (line := response.readline()).startswith(b'data: {"id":"run_'):
+            assert line
     return dict(json.loads(line[6:]))
 
 

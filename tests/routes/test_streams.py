@@ -276,8 +276,12 @@ def test_a_fault_drops_a_stream_midway(server: Server, assistant: str) -> None:
     body = {"assistant_id": assistant, "thread": thread, "stream": True}
     headers = {"Content-Type": "application/json"}
     connection.request("POST", "/v1/threads/runs", json.dumps(body), headers)
-    with closing(connection), pytest.raises(IncompleteRead) as cut:
-        connection.getresponse().read()
+    with (
+        closing(connection),
+        closing(connection.getresponse()) as response,
+        pytest.raises(IncompleteRead) as cut,
+    ):
+        response.read()
     received = cut.value.partial
     assert names(parsed(received)) == ["thread.created", "thread.run.created", "thread.run.queued"]
     thread_id = parsed(received)[0][1]["id"]

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -255,7 +255,8 @@ def test_reloads_and_killed_workers_lose_no_count_and_leave_no_files(
             assert server.call("GET", "/healthz").status == 200
             before = server.workers()
             for process in before if stop == signal.SIGKILL else {server.process.pid}:
-                os.kill(process, stop)
+                with suppress(ProcessLookupError):  # gone already
+                    os.kill(process, stop)
             assert until(lambda before=before: len(server.workers() - before) == 2, seconds=30)
             assert until(lambda before=before: not any(map(is_running, before)), seconds=30)
         text = server.call("GET", "/metrics").body.decode()
