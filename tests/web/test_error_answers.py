@@ -79,7 +79,7 @@ def test_an_unforeseen_failure_is_500_and_hides_its_cause(
 
 def test_a_failing_database_hides_its_cause(app: Flask, client: FlaskClient) -> None:
     with app.app_context():
-        for table in ("messages", "threads"):
+        for table in ("messages", "run_steps", "runs", "threads"):
             database.write(lambda connection, table=table: connection.change(f"DROP TABLE {table}"))
     answer = client.post("/v1/threads")
     assert answer.status_code == 500
