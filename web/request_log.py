@@ -4,17 +4,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import orjson
-from flask import Response
 
 from web.log_stream import stream
 from web.metrics import timer
 from web.request import Request
 
 
-def record(request: Request, response: Response, elapsed: int) -> None:
+def record(request: Request, status: int, size: int | None, elapsed: int) -> None:
     """Count a request and log it: without its body, key, cookies and path.
 
-    `elapsed` is in nanoseconds.
+    `size` is in bytes, None for a stream; `elapsed` is in nanoseconds.
     """
     rule = request.url_rule
     method, route = (request.method, rule.rule) if rule else ("-", "-")
@@ -23,12 +22,12 @@ def record(request: Request, response: Response, elapsed: int) -> None:
         "request_id": request.request_id,
         "method": request.method,
         "route": route,
-        "status": response.status_code,
+        "status": status,
         "ms": round(elapsed / 1e6, 2),
-        "bytes": response.content_length,
+        "bytes": size,
         "key": request.key_shown,
     }
     with suppress(OSError):  # the change is stored: a lost count or line must not fail the request
-        timer(method, route, response.status_code).observe(elapsed / 1e9)
+        timer(method, route, status).observe(elapsed / 1e9)
     with suppress(OSError):
         stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

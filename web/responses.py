@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from tempfile import TemporaryFile
 from time import perf_counter_ns
 from typing import Any
@@ -74,10 +75,12 @@ def finish(response: Response) -> Response:
         headers.update(_PAGE_HEADERS)
     elif headers.get("Content-Type") == "application/json" and _is_keyed():
         headers["Cache-Control"] = "no-store"
+    # A response that refers to itself would be closed late, outside its request.
+    record = partial(_record, request, response.status_code, response.content_length)
     if response.is_streamed:  # its time is that of the whole stream
-        response.call_on_close(lambda: _record(request, response))
+        response.call_on_close(record)
     else:
-        _record(request, response)
+        record()
     if "Connection" in headers or (request.body is None and has_body(request)):
         _close_connection(request)
     if (response.content_length or 0) > _SPOOLED_BYTES and not response.is_streamed:
@@ -85,8 +88,8 @@ def finish(response: Response) -> Response:
     return response
 
 
-def _record(request: Request, response: Response) -> None:
-    request_log.record(request, response, perf_counter_ns() - request.started)
+def _record(request: Request, status: int, size: int | None) -> None:
+    request_log.record(request, status, size, perf_counter_ns() - request.started)
 
 
 def _is_keyed() -> bool:
