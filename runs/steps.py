@@ -38,9 +38,9 @@ _NAMES = (
 )
 _NEW: Any = {name: sa.bindparam(f"new_{name}", type_=COLUMNS[name].type) for name in _NAMES}
 _WRITE = sa.update(RunStep).where(*_IS_STEP).values(_NEW).returning(*COLUMNS)
-_IN_ORDER = sa.select(*COLUMNS).where(_IN_RUN).order_by(RunStep.seq)
-_OPEN = _IN_ORDER.where(RunStep.status == "in_progress")
-_DELETE_OPEN = sa.delete(RunStep).where(_IN_RUN, RunStep.status == "in_progress")
+_IS_OPEN = (_IN_RUN, RunStep.status == "in_progress")
+_OPEN = sa.select(*COLUMNS).where(*_IS_OPEN).order_by(RunStep.seq)
+_DELETE_OPEN = sa.delete(RunStep).where(*_IS_OPEN)
 _USAGES = sa.select(RunStep.usage).where(_IN_RUN, RunStep.usage.is_not(None))
 _LISTED = [
     *sized([each for each in COLUMNS if each.name != "draft"], JSON_COLUMNS, ("step_details",))
@@ -87,11 +87,6 @@ def list_steps(
     found, has_more = rows_of(connection, _statement(shape), BY_SEQ, shape, values)
     whole = (row if row.step_details else _whole(connection, row) for row in found)
     return Page([step_object(row, run, thread_id) for row in whole], has_more)
-
-
-def steps_of(connection: Connection, run_seq: int) -> list[Any]:
-    """Return the rows of a run's steps, oldest first."""
-    return connection.rows(_IN_ORDER, {"of_run_seq": run_seq})
 
 
 def open_steps(connection: Connection, run_seq: int) -> list[Any]:

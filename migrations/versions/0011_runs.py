@@ -28,6 +28,15 @@ def _numbers(*names: str, nullable: bool = True) -> list[sa.Column[int]]:
 
 def upgrade() -> None:
     op.add_column("threads", sa.Column("active_run", sa.Text()))
+    _create_runs()
+    _create_steps()
+    op.create_index("runs_by_thread", "runs", ["thread_seq", "seq"])
+    where = {"sqlite_where": _ACTIVE, "postgresql_where": _ACTIVE}
+    op.create_index("active_runs", "runs", ["thread_seq"], unique=True, **where)
+    op.create_index("steps_by_run", "run_steps", ["run_seq", "seq"])
+
+
+def _create_runs() -> None:
     op.create_table(
         "runs",
         _key(),
@@ -52,6 +61,9 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_autoincrement=True,
     )
+
+
+def _create_steps() -> None:
     op.create_table(
         "run_steps",
         _key(),
@@ -67,7 +79,3 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_autoincrement=True,
     )
-    op.create_index("runs_by_thread", "runs", ["thread_seq", "seq"])
-    where = {"sqlite_where": _ACTIVE, "postgresql_where": _ACTIVE}
-    op.create_index("active_runs", "runs", ["thread_seq"], unique=True, **where)
-    op.create_index("steps_by_run", "run_steps", ["run_seq", "seq"])
