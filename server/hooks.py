@@ -40,6 +40,7 @@ _FILES_A_CONNECTION = 4
 _REFUSED = 3
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX, _ARENAS = -8, 1
+_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 20
 _TRIM_SECONDS = 10
 _LIBRARY = ctypes.CDLL(None)
 _SNIPPET = """
@@ -73,7 +74,7 @@ def is_keyed(settings: dict[str, Any]) -> bool:
 
 def on_starting(server: Any) -> None:
     """Refuse what cannot work with one line, before any worker starts; upgrade the schema."""
-    _use_one_arena()
+    _return_memory()
     os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
     settings = read_settings()
     check_addresses(server.cfg, is_keyed(settings))
@@ -91,10 +92,11 @@ def on_starting(server: Any) -> None:
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
 
 
-def _use_one_arena() -> None:
-    """Let the threads of all processes share glibc's first arena: only that shrinks at its end."""
+def _return_memory() -> None:
+    """Let glibc return freed memory: large blocks at once, the rest of one arena at its end."""
     with suppress(AttributeError):  # other libraries have none; a thread that runs keeps its own
         _LIBRARY.mallopt(_M_ARENA_MAX, _ARENAS)
+        _LIBRARY.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _prepare_in_child() -> None:
