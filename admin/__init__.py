@@ -6,7 +6,8 @@ from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from access.sign_ins import SESSION_SECONDS
-from admin import display, forms, runs, sign_in
+from admin import forms, runs, sign_in
+from display.filters import FILTERS
 
 
 class PageSession(SecureCookieSessionInterface):
@@ -36,5 +37,5 @@ def init_app(app: Flask) -> None:
     sign_in.CSRF.init_app(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= forms.LIMITS
-    app.jinja_env.filters |= {function.__name__: function for function in display.FILTERS}
+    app.jinja_env.filters |= {function.__name__: function for function in FILTERS}
     app.register_blueprint(runs.bp, url_prefix="/admin")

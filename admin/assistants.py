@@ -7,15 +7,17 @@ from flask import Response, render_template, request, url_for
 
 import database
 import schemas
-from admin import display, forms, views
+from admin import forms, views
 from admin.forms import Answer, Form, done
+from display.texts import pretty
 from exchange import exports, imports
+from lists.assistants import assistants_page
+from lists.pages import Page
 from rules import refusals
 from rules.errors import ApiError
-from store import assistants, lists
+from store import assistants
 from store.newest import next_second
 from store.objects import Object, decoded
-from store.pages import Page
 from web.request import project
 from web.request_body import read_query
 from web.responses import answer, list_object
@@ -39,7 +41,7 @@ def assistants_json() -> Response:
 
 def _page(query: dict[str, Any]) -> Page:
     with database.snapshot() as connection:
-        return lists.list_assistants(connection, project(), query)
+        return assistants_page(connection, project(), query)
 
 
 @bp.get("/assistants/export")
@@ -92,8 +94,8 @@ def _texts(assistant: dict[str, Any]) -> dict[str, Any]:
     """Return an assistant as the texts of its form."""
     texts = {name: value or "" for name, value in assistant.items()}
     word = assistant["response_format"]
-    texts["tools"] = display.pretty(assistant["tools"]) if assistant["tools"] else ""
-    texts["response_format"] = word if isinstance(word, str) else display.pretty(word)
+    texts["tools"] = pretty(assistant["tools"]) if assistant["tools"] else ""
+    texts["response_format"] = word if isinstance(word, str) else pretty(word)
     numbers = {name: str(assistant[name]) for name in ("temperature", "top_p")}
     return texts | numbers | {"pairs": list(assistant["metadata"].items())}
 

@@ -5,11 +5,11 @@ from flask import redirect, request, url_for
 import database
 from admin import assistants, forms
 from admin.forms import Answer, done
+from lists.messages import messages_page
 from players import starts
 from players.starts import Queue
 from rules.errors import ApiError
 from runs import states
-from store import lists
 from web.request import project
 from web.responses import event_stream
 
@@ -65,6 +65,6 @@ def _start(queue: Queue, thread_id: str, notice: str) -> Answer:
 def _end(thread_id: str) -> str:
     """Return the address of the end of a thread."""
     with database.snapshot() as connection:
-        page = lists.list_messages(connection, project(), thread_id, dict(_LAST))
+        page = messages_page(connection, project(), thread_id, dict(_LAST))
     at = page.objects[0]["id"] if page.objects else None
     return url_for(".thread", thread_id=thread_id, at=at, _anchor="end")

@@ -9,18 +9,22 @@ from flask import Response, redirect, render_template, request, stream_with_cont
 from marshmallow import ValidationError
 
 import database
-from admin import display, forms, schemas, sign_in, transcript
+from admin import forms, schemas, sign_in, transcript
 from admin.forms import Answer, Form, done
+from display.budget import Budget
+from display.rows import Row, row
 from exchange import exports
+from lists.messages import messages_page
+from lists.pages import Page
+from lists.summaries import Summary, named_threads, summaries
+from lists.threads import threads_page
 from models import Thread
 from rules import fields, refusals
 from rules.errors import ApiError, first_fault
 from runs import creation
 from runs.summaries import active_of, runs_beside
-from store import copies, deletions, lists, messages
+from store import copies, deletions, messages
 from store.objects import Object, decoded
-from store.pages import Page
-from store.summaries import Summary, named_threads, summaries
 from store.threads import create_thread, find_thread, modify_thread
 from web.request import project
 from web.request_body import read_query
@@ -47,7 +51,7 @@ def threads() -> Answer:
     try:
         query = read_query(_BROWSE)
         with database.snapshot(is_long="q" in query) as connection:
-            page = lists.list_threads(connection, project(), query)
+            page = threads_page(connection, project(), query)
             rows = _rows(connection, page.objects)
     except (ApiError, ValidationError) as error:
         return _refused_list(filters, error)
@@ -58,7 +62,7 @@ def threads() -> Answer:
 def threads_json() -> Response:
     query = read_query(_BROWSE)
     with database.snapshot(is_long="q" in query) as connection:
-        page = lists.list_threads(connection, project(), query)
+        page = threads_page(connection, project(), query)
     return answer(list_object(page))
 
 
@@ -99,7 +103,7 @@ def thread(thread_id: str) -> Answer:
         runs = runs_beside(connection, project(), thread_id, *beside)
         active = active_of(connection, project(), thread_id)
         shown = {"thread": decoded(thread), "summary": summary, **transcript.choice(connection)}
-    shown |= {"messages": decoded(page.objects), "budget": display.Budget(), "active": active}
+    shown |= {"messages": decoded(page.objects), "budget": Budget(), "active": active}
     shown["entries"] = transcript.entries(shown["messages"], runs)
     if near["has_next"] or active is None:
         return render_template("thread.html", **shown, **near)
@@ -182,9 +186,9 @@ def delete(thread_id: str | None = None) -> Answer:
     return done(f"Deleted {count} thread{'' if count == 1 else 's'}.", _list_behind())
 
 
-def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[display.Row]:
+def _rows(connection: database.Connection, threads: Sequence[Object]) -> list[Row]:
     of_thread = summaries(connection, project(), [thread["id"] for thread in threads])
-    return [display.row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
+    return [row(thread, of_thread[thread["id"]]) for thread in decoded(threads)]
 
 
 def _read_thread(
@@ -194,9 +198,9 @@ def _read_thread(
     thread = find_thread(connection, project(), thread_id)
     if at := query.pop("at", None):  # the message may be deleted; half a page precedes it
         lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
-        earlier = lists.list_messages(connection, project(), thread_id, lead)
+        earlier = messages_page(connection, project(), thread_id, lead)
         query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
-    page = lists.list_messages(connection, project(), thread_id, query)
+    page = messages_page(connection, project(), thread_id, query)
     return thread, summaries(connection, project(), [thread_id])[thread_id], page
 
 

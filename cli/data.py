@@ -15,9 +15,10 @@ import database
 from cli.backup import whole_file
 from cli.options import age, count_threads, metadata, moment, prepared_database, progress, project
 from exchange import exports, imports
+from lists.threads import has_pair
 from models import Message, Thread
 from rules.ids_and_clock import unix_now
-from store import deletions, lists
+from store import deletions
 
 _PRUNED_AT_ONCE = 500
 _TOLD_OF_A_KIND = 5
@@ -137,7 +138,7 @@ def prune(older_than: int, dry_run: bool, metadata: dict[str, str], project: str
     """Delete threads whose creation and newest message are older than an age."""
     before = unix_now() - older_than
     active = sa.exists().where(Message.thread_seq == Thread.seq, Message.created_at >= before)
-    pairs = [lists.has_pair(project, key, value) for key, value in metadata.items()]
+    pairs = [has_pair(project, key, value) for key, value in metadata.items()]
     old = sa.select(Thread.seq).where(Thread.project == project, Thread.created_at < before)
     with prepared_database():
         with database.read() as connection:

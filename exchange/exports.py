@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 
 import database
+from lists.assistants import assistants_page
+from lists.pages import Page
+from lists.threads import threads_page
 from rules.errors import ApiError
 from runs.history import read_runs
-from store import batches, lists, threads
+from store import batches, threads
 from store.objects import Object, decoded, message_object, thread_object
-from store.pages import Page
 
 _SPOOL_BYTES = 256 << 10
 _PIECE_BYTES = 64 << 10
@@ -28,7 +30,7 @@ ListPage = Callable[[database.Connection, str, dict[str, Any]], Page]
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
     """Yield each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
     filters = {name: value for name, value in query.items() if name not in ("after", "before")}
-    for thread in _each(lists.list_threads, project, filters):
+    for thread in _each(threads_page, project, filters):
         pieces = export_thread(project, thread["id"], render)
         try:
             first = next(pieces)
@@ -58,7 +60,7 @@ def export_thread(project: str, thread_id: str, render: Render) -> Iterator[byte
 
 def export_assistants(project: str) -> Iterator[bytes]:
     """Yield a line of the exchange format for each assistant, oldest first."""
-    for assistant in _each(lists.list_assistants, project, {}):
+    for assistant in _each(assistants_page, project, {}):
         yield b'{"assistant":' + orjson.dumps(assistant) + b"}\n"
 
 

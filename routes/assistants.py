@@ -6,7 +6,8 @@ from flask import Blueprint, Response
 
 import database
 import schemas
-from store import assistants, lists, objects
+from lists.assistants import assistants_page
+from store import assistants, objects
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import project
@@ -27,7 +28,7 @@ def create(body: dict[str, Any]) -> Response:
 @operation("listAssistants", "List assistants", schemas.AssistantList, query=schemas.ListAssistants)
 def list_assistants(query: dict[str, Any]) -> Response:
     with database.snapshot() as connection:
-        page = lists.list_assistants(connection, project(), query)
+        page = assistants_page(connection, project(), query)
     return answer(list_object(page))
 
 

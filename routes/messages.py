@@ -6,8 +6,9 @@ from flask import Blueprint, Response
 
 import database
 import schemas
+from lists.messages import messages_page
 from runs import creation, drafts
-from store import lists, messages, objects
+from store import messages, objects
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import project
@@ -26,7 +27,7 @@ def create(thread_id: str, body: dict[str, Any]) -> Response:
 @operation("listMessages", "List messages", schemas.MessageList, query=schemas.ListMessages)
 def list_messages(thread_id: str, query: dict[str, Any]) -> Response:
     with database.snapshot() as connection:
-        page = lists.list_messages(connection, project(), thread_id, query)
+        page = messages_page(connection, project(), thread_id, query)
     return answer(list_object(page))
 
 

@@ -7,13 +7,13 @@ from flask import Blueprint, Response
 import database
 import schemas
 from database import Connection
+from lists.pages import Page
 from players import events, pool, starts
 from players.starts import Queue, Queued
 from rules import refusals
 from runs import creation, rows, states, steps
 from runs.objects import run_object
 from store.objects import Object
-from store.pages import Page
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import current, project

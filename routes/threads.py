@@ -6,7 +6,8 @@ from flask import Blueprint, Response
 
 import database
 import schemas
-from store import copies, deletions, lists, objects, threads
+from lists.threads import threads_page
+from store import copies, deletions, objects, threads
 from web.idempotency import write_once
 from web.operations import operation
 from web.request import project
@@ -25,7 +26,7 @@ def create(body: dict[str, Any]) -> Response:
 @operation("listThreads", "List threads", schemas.ThreadList, query=schemas.ListThreads)
 def list_threads(query: dict[str, Any]) -> Response:
     with database.snapshot(is_long="q" in query) as connection:
-        page = lists.list_threads(connection, project(), query)
+        page = threads_page(connection, project(), query)
     return answer(list_object(page))
 
 

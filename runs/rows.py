@@ -6,12 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from models import Run, Thread
-from rules import refusals
-from runs.objects import run_object
-from store.messages import FIND_THREAD_SEQ, IS_THREAD, find_thread_seq
-from store.objects import Object, to_json
-from store.pages import (
+from lists.pages import (
     BY_SEQ,
     Select,
     Shape,
@@ -23,6 +18,11 @@ from store.pages import (
     sized,
     values_of,
 )
+from models import Run, Thread
+from rules import refusals
+from runs.objects import run_object
+from store.messages import FIND_THREAD_SEQ, IS_THREAD, find_thread_seq
+from store.objects import Object, to_json
 
 COLUMNS = Run.__table__.c
 JSON_COLUMNS = (

@@ -7,12 +7,7 @@ import orjson
 import sqlalchemy as sa
 
 from database import Connection
-from models import RunStep
-from rules import refusals
-from runs import rows
-from runs.objects import step_object
-from store.objects import Object, to_json
-from store.pages import (
+from lists.pages import (
     BY_SEQ,
     Page,
     Select,
@@ -25,6 +20,11 @@ from store.pages import (
     sized,
     values_of,
 )
+from models import RunStep
+from rules import refusals
+from runs import rows
+from runs.objects import step_object
+from store.objects import Object, to_json
 
 COLUMNS = RunStep.__table__.c
 JSON_COLUMNS = ("last_error", "step_details", "usage")

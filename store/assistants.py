@@ -8,7 +8,7 @@ from database import Connection
 from models import Assistant
 from rules import refusals
 from rules.ids_and_clock import new_id
-from store import pages, stored_answers
+from store import stored_answers
 from store.newest import next_second
 from store.objects import Object, assistant_object, decoded, to_json
 from store.threads import stored_resources
@@ -24,9 +24,9 @@ _IF_NULL: dict[str, Any] = {
     "metadata": {},
     "response_format": "auto",
 }
-_JSON_COLUMNS = tuple(_IF_NULL)
+JSON_COLUMNS = tuple(_IF_NULL)
 _TEXT_COLUMNS = ("name", "description", "model", "instructions", "reasoning_effort")
-_SETTINGS = (*_TEXT_COLUMNS, *_JSON_COLUMNS)
+_SETTINGS = (*_TEXT_COLUMNS, *JSON_COLUMNS)
 _IS_ASSISTANT = sa.and_(
     Assistant.project == sa.bindparam("of_project"), Assistant.id == sa.bindparam("of_id")
 )
@@ -38,9 +38,6 @@ _MODIFY = sa.update(Assistant).where(_IS_ASSISTANT).values(_NEW).returning(*COLU
 _DELETE = sa.delete(Assistant).where(_IS_ASSISTANT)
 _PLACE = (sa.literal(0), Assistant.id, Assistant.created_at, Assistant.seq)
 _BURY = burial(sa.select(*_PLACE).where(_IS_ASSISTANT))
-
-LISTED = pages.sized(COLUMNS, _JSON_COLUMNS, ("instructions", "tools", "response_format"))
-_OF_SEQ = sa.select(*COLUMNS).where(Assistant.seq == sa.bindparam("of_seq"))
 
 
 def find_row(connection: Connection, project: str, assistant_id: str) -> Any:
@@ -56,12 +53,6 @@ def exists(connection: Connection, project: str, assistant_id: str) -> bool:
 def find_assistant(connection: Connection, project: str, assistant_id: str) -> Object:
     """Return the assistant object. Raises ApiError 404."""
     return assistant_object(find_row(connection, project, assistant_id))
-
-
-def listed_object(connection: Connection, row: Any) -> Object:
-    """Return the assistant object of a row of LISTED, in the transaction that found it."""
-    whole = row if row.tools else connection.row(_OF_SEQ, {"of_seq": row.seq})
-    return assistant_object(whole)
 
 
 def create_assistant(connection: Connection, project: str, body: Object) -> Object:
@@ -109,7 +100,7 @@ def setting_values(settings: Object) -> dict[str, Any]:
     if any(tool["type"] == "code_interpreter" for tool in values["tools"]):
         resources["code_interpreter"] = {"file_ids": []} | resources.get("code_interpreter", {})
     values["tool_resources"] = resources
-    return values | {name: to_json(values[name]) for name in _JSON_COLUMNS}
+    return values | {name: to_json(values[name]) for name in JSON_COLUMNS}
 
 
 def _key(project: str, assistant_id: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import orjson
 from flask import Response, current_app
 from werkzeug.datastructures import Headers
 
+from lists.pages import Page
 from store.objects import Object
-from store.pages import Page
 from web import request_log
 from web.request import Request, current
 from web.request_body import has_body

@@ -18,7 +18,10 @@ from werkzeug.test import TestResponse
 import config
 import database
 import models
-from admin import display
+from display import markdown as markdown_module
+from display.budget import Budget
+from display.markdown import markdown
+from display.texts import is_long
 from models import db
 from web.secret_key import _beside
 
@@ -322,13 +325,13 @@ def test_every_kind_of_part_is_shown(client: FlaskClient, app: Flask) -> None:
 
 def rendered(text: str) -> Markup:
     """Return the HTML of a text alone on its page."""
-    return display.markdown(text, display.Budget())
+    return markdown(text, Budget())
 
 
 def test_a_long_text_is_folded_and_a_huge_one_is_not_parsed() -> None:
-    assert not display.is_long("short")
-    assert display.is_long("x" * 2001)
-    assert display.is_long("line\n" * 31)
+    assert not is_long("short")
+    assert is_long("x" * 2001)
+    assert is_long("line\n" * 31)
     assert rendered("[" * 200_000).startswith('<p class="plain">[[')
 
 
@@ -364,9 +367,9 @@ def test_a_list_or_quote_stands_where_its_language_begins_lines(text: str) -> No
 
 def test_a_text_shown_again_is_not_rendered_again() -> None:
     for _ in range(2):
-        before = display._render.cache_info().hits
+        before = markdown_module._render.cache_info().hits
         assert rendered("some *text* shown twice") == "<p>some <em>text</em> shown twice</p>\n"
-    assert display._render.cache_info().hits == before + 1
+    assert markdown_module._render.cache_info().hits == before + 1
 
 
 def test_a_link_in_a_message_tells_its_target_nothing() -> None:

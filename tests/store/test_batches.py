@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 
 import database
 from exchange import exports
+from lists import pages as store_pages
 from models import Message
 from store import batches, copies
-from store import pages as store_pages
 from store.objects import to_json
 
 SIZE = 200_000

@@ -1,0 +1,1 @@
+"""What the pages show of stored objects: times, shortened texts, Markdown."""

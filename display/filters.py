@@ -1,0 +1,24 @@
+"""The filters of the templates."""
+
+from collections.abc import Callable
+from typing import Any
+
+from display.markdown import markdown
+from display.rows import headline, message_count
+from display.texts import faults_of, is_long, pretty, short, short_id, tools_in_words
+from display.times import ago
+from rules.errors import shown
+
+FILTERS: tuple[Callable[..., Any], ...] = (
+    ago,
+    faults_of,
+    headline,
+    is_long,
+    markdown,
+    message_count,
+    pretty,
+    short,
+    short_id,
+    shown,
+    tools_in_words,
+)

@@ -1,0 +1,41 @@
+"""Shortened texts, ids, JSON, and the words of forms."""
+
+from collections import Counter
+from typing import Any
+
+import orjson
+
+
+def short(text: str, maximum: int = 80) -> str:
+    """Return a text, cut to a maximum number of characters."""
+    return text if len(text) <= maximum else f"{text[: maximum - 1]}…"
+
+
+def short_id(id_: str) -> str:
+    """Return the beginning and the end of an id."""
+    return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
+
+
+def pretty(value: Any) -> str:
+    """Return JSON with line breaks and indents."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def tools_in_words(tools: list[dict[str, Any]]) -> str:
+    """Return the kinds of an assistant's tools, with their numbers."""
+    counts = Counter(tool["type"].replace("_", " ") for tool in tools)
+    words = [kind if count == 1 else f"{count} {kind}s" for kind, count in counts.items()]
+    return ", ".join(words) or "none"
+
+
+def faults_of(faults: dict[str, str], name: str) -> str:
+    """Return the sentences about a field of a form and about what is in it."""
+    inside = (f"{name}.", f"{name}[")
+    return " ".join(
+        text for path, text in faults.items() if path == name or path.startswith(inside)
+    )
+
+
+def is_long(text: str) -> bool:
+    """Return whether the page folds a text."""
+    return len(text) > 2_000 or text.count("\n") > 30

@@ -1,0 +1,1 @@
+"""Lists: pages by cursor position, never by offset; filters; search."""

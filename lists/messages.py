@@ -1,0 +1,50 @@
+"""The messages of a thread, in pages."""
+
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from database import Connection
+from lists.pages import (
+    BY_SEQ,
+    Page,
+    Select,
+    Shape,
+    Values,
+    paged,
+    positions,
+    rows_of,
+    shape_of,
+    values_of,
+)
+from models import Message
+from store import messages
+from store.batches import whole_row
+from store.objects import message_object
+
+_bound: Any = sa.bindparam
+_IS_ORDINARY = sa.func.octet_length(Message.content) <= 120_000
+_CONTENT = sa.case((_IS_ORDINARY, Message.content)).label("content")  # a large one is read alone
+_LISTED = [*(each for each in messages.COLUMNS if each.name != "content"), _CONTENT]
+_IS_MESSAGE = (Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor"))
+_PLACE = sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE)
+
+
+def messages_page(connection: Connection, project: str, thread_id: str, query: Values) -> Page:
+    """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
+    seq = messages.find_thread_seq(connection, project, thread_id)
+    shape = shape_of(query, ("run_id",))
+    values = values_of(query, shape) | {"project": project, "thread_seq": seq}
+    values |= positions(connection, query, values, "message", _PLACE)
+    rows, has_more = rows_of(connection, _statement(shape), BY_SEQ, shape, values)
+    whole = (row if row.content else whole_row(connection, row) for row in rows)
+    return Page([message_object(row, thread_id) for row in whole], has_more)
+
+
+@lru_cache(maxsize=64)
+def _statement(shape: Shape) -> Select:
+    statement = sa.select(*_LISTED).where(Message.thread_seq == _bound("thread_seq"))
+    if "run_id" in shape.filters:
+        statement = statement.where(Message.run_id == _bound("run_id"))
+    return paged(statement, (Message.seq,), shape)

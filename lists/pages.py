@@ -1,0 +1,132 @@
+"""Pages of a list: cursors, order, limit, and a bound on the bytes."""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from database import Connection
+from rules import refusals
+from store.batches import SIZE_OF, fitting
+from store.objects import Object
+from store.tombstones import place_of
+
+Select = sa.Select[*tuple[Any, ...]]
+Values = dict[str, Any]
+BY_TIME = attrgetter("created_at", "seq")  # imported history keeps its place in time
+BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order in a thread
+MAX_PAGE_BYTES = 16_000_000
+_OBJECT_BYTES = 1_200  # the keys, ids and numbers of an object
+_LARGE_ROW_BYTES = 200_000
+
+
+class Page(NamedTuple):
+    """Objects in the order of the query, and whether more follow in its direction."""
+
+    objects: list[Object]
+    has_more: bool
+
+
+class Shape(NamedTuple):
+    """A list query without its values. Its SQL is built once."""
+
+    ascending: bool
+    after: bool
+    before: bool
+    filters: tuple[str, ...] = ()
+    pairs: int = 0
+    search: str = ""
+    condition: str = ""
+
+    @property
+    def is_backwards(self) -> bool:
+        """Whether the page ends right before the cursor, with `before` alone."""
+        return self.before and not self.after
+
+
+def shape_of(query: Values, filters: Iterable[str] = ()) -> Shape:
+    """Return the shape of a loaded query; `filters` are the names of its possible filters."""
+    present = tuple(name for name in filters if name in query)
+    pairs = len(query.get("metadata") or ())
+    return Shape(query["order"] == "asc", "after" in query, "before" in query, present, pairs)
+
+
+def values_of(query: Values, shape: Shape) -> Values:
+    """Return the values of the query: its filters, and a limit that shows if more follow."""
+    values = {"limit": query["limit"] + 1} | {name: query[name] for name in shape.filters}
+    for number, (key, value) in enumerate((query.get("metadata") or {}).items()):
+        values |= {f"key{number}": key, f"value{number}": value}
+    return values
+
+
+def positions(
+    connection: Connection, query: Values, values: Values, kind: str, place: sa.Executable
+) -> Values:
+    """Return the positions of the query's cursors, as values. Raises ApiError 400.
+
+    `place` selects (created_at, seq) of the object whose id is the value `cursor`.
+    """
+    found: Values = {}
+    for param in ("after", "before"):
+        if (cursor := query.get(param)) is None:
+            continue
+        row = connection.row(place, values | {"cursor": cursor})
+        row = row or place_of(connection, values["project"], values["thread_seq"], cursor)
+        if not row:
+            raise refusals.no_such_cursor(kind, cursor, param)
+        time, seq = row
+        found |= {f"{param}_created_at": time, f"{param}_seq": seq, f"{param}_thread_seq": seq}
+    return found
+
+
+def paged(statement: Select, place: Sequence[Any], shape: Shape) -> Select:
+    """Add the cursors, the order and the limit."""
+    key = sa.tuple_(*place)
+    for param, is_present in (("after", shape.after), ("before", shape.before)):
+        if is_present:
+            position = sa.tuple_(*(sa.bindparam(f"{param}_{column.key}") for column in place))
+            is_ahead = shape.ascending == (param == "after")
+            statement = statement.where(key > position if is_ahead else key < position)
+    upwards = shape.ascending != shape.is_backwards
+    order = [column.asc() if upwards else column.desc() for column in place]
+    return statement.order_by(*order).limit(sa.bindparam("limit"))
+
+
+def rows_of(
+    connection: Connection, statement: Select, place: Any, shape: Shape, values: Values
+) -> tuple[list[Any], bool]:
+    """Return the rows of a page in the order of the query, and whether more follow."""
+    rows = connection.rows_at_once(statement, values)
+    rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
+    page = rows[: values["limit"] - 1]
+    page = page[: fitting((_bytes(connection, row) for row in page), MAX_PAGE_BYTES)]
+    return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
+
+
+def sized(columns: Any, json: Sequence[str], large: Sequence[str]) -> list[Any]:
+    """Return the columns of a list: the bytes of a row at most, and no `large` ones of a large row.
+
+    `json` names the columns of JSON text. Others grow as they become JSON: a byte becomes six.
+    """
+    texts = [each for each in columns if isinstance(each.type, sa.Text)]
+    size: Any = sum(
+        sa.func.coalesce(sa.func.octet_length(each), 0) * (1 if each.name in json else 6)
+        for each in texts
+    )
+    shown = [
+        sa.case((size <= _LARGE_ROW_BYTES, each)).label(each.name) if each.name in large else each
+        for each in columns
+    ]
+    return [*shown, size.label("bytes")]
+
+
+def _bytes(connection: Connection, row: Any) -> int:
+    """Return the bytes of an object in an answer, at most. 100 threads never fill a page."""
+    if hasattr(row, "bytes"):
+        return _OBJECT_BYTES + int(row.bytes)
+    if not hasattr(row, "content"):
+        return 0
+    if row.content is None:
+        return _OBJECT_BYTES + int(connection.value(SIZE_OF, {"of_seq": row.seq}))
+    return _OBJECT_BYTES + len(f"{row.content}{row.attachments}{row.metadata}".encode())
