@@ -6,8 +6,11 @@ from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from access.sign_ins import SESSION_SECONDS
-from admin import forms, runs, sign_in
+from admin import assistants, forms, runs, sign_in, thread, threads
 from display.filters import FILTERS
+
+PAGES = (assistants, runs, thread, threads)
+"""The modules with views."""
 
 
 class PageSession(SecureCookieSessionInterface):
@@ -38,4 +41,4 @@ def init_app(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals |= forms.LIMITS
     app.jinja_env.filters |= {function.__name__: function for function in FILTERS}
-    app.register_blueprint(runs.bp, url_prefix="/admin")
+    app.register_blueprint(sign_in.bp, url_prefix="/admin")

@@ -7,7 +7,8 @@ from flask import Response, render_template, request, url_for
 
 import database
 import schemas
-from admin import forms, views
+from admin import forms, sign_in
+from admin.answers import download, neighbours, save
 from admin.forms import Answer, Form, done
 from display.texts import pretty
 from exchange import exports, imports
@@ -22,7 +23,7 @@ from web.request import project
 from web.request_body import read_query
 from web.responses import answer, list_object
 
-bp = views.bp
+bp = sign_in.bp
 _LIST = schemas.ListAssistants()
 
 
@@ -30,7 +31,7 @@ _LIST = schemas.ListAssistants()
 def list_of_assistants() -> str:
     query = read_query(_LIST)
     page = _page(query)
-    shown = {"assistants": decoded(page.objects), **views.neighbours(query, page)}
+    shown = {"assistants": decoded(page.objects), **neighbours(query, page)}
     return render_template("assistants.html", **shown)
 
 
@@ -46,7 +47,7 @@ def _page(query: dict[str, Any]) -> Page:
 
 @bp.get("/assistants/export")
 def export_assistants() -> Response:
-    return views.download(exports.export_assistants(project()), "jsonl", "assistants")
+    return download(exports.export_assistants(project()), "jsonl", "assistants")
 
 
 @bp.get("/assistants/new")
@@ -56,7 +57,7 @@ def new_assistant() -> str:
 
 @bp.post("/assistants")
 def create_assistant() -> Answer:
-    return views.save("Assistant created.", _create)
+    return save("Assistant created.", _create)
 
 
 def _create(connection: database.Connection, project: str, body: Object) -> Object:
@@ -82,7 +83,7 @@ def assistant_json(assistant_id: str) -> Response:
 
 @bp.post("/assistants/<assistant_id>")
 def save_assistant(assistant_id: str) -> Answer:
-    return views.save("Assistant saved.", assistants.modify_assistant, assistant_id)
+    return save("Assistant saved.", assistants.modify_assistant, assistant_id)
 
 
 def _find(assistant_id: str) -> Object:

@@ -1,0 +1,64 @@
+"""What the pages answer with: a stored form, a file, an address."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, stream_with_context, url_for
+
+import database
+from admin import forms
+from admin.forms import Answer, done
+from exchange import exports
+from lists.pages import Page
+from rules.errors import ApiError
+from store.objects import Object
+from web.request import project
+
+FILES = {
+    "json": ("application/json", "json", exports.as_jsonl),
+    "jsonl": ("application/jsonl", "jsonl", exports.as_jsonl),
+    "markdown": ("text/markdown; charset=utf-8", "md", exports.as_markdown),
+}
+"""The content type, the suffix and the renderer of each form of export."""
+
+
+def neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
+    """Return whether there are objects before the page and after it."""
+    if "before" in query:
+        return {"has_previous": page.has_more, "has_next": True}
+    return {"has_previous": "after" in query, "has_next": page.has_more}
+
+
+def save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:
+    """Store the form and show its object, or show the form again with its faults."""
+    form = forms.read_form()
+    if form.faults:
+        return forms.show(form, 400)
+    try:
+        stored = database.write(lambda connection: change(connection, project(), *ids, form.body))
+    except ApiError as refusal:
+        return forms.show_again(refusal)
+    return done(notice, address(stored))
+
+
+def address(stored: Object) -> str:
+    """Return the address at which a thread, a message or an assistant is shown."""
+    if stored["object"] == "assistant":
+        return url_for(".assistant", assistant_id=stored["id"])
+    at = stored["id"] if "thread_id" in stored else None
+    return url_for(".thread", thread_id=stored.get("thread_id", stored["id"]), at=at, _anchor=at)
+
+
+def list_address(filters: dict[str, str]) -> str:
+    return f"{url_for('.threads')}?{urlencode(filters)}" if filters else url_for(".threads")
+
+
+def download(pieces: Iterator[bytes], form: str, name: str) -> Response:
+    """Stream a file. The first piece is read at once: a refusal comes before any byte leaves."""
+    first = next(pieces, b"")
+    content_type, suffix, _ = FILES[form]
+    response = Response(stream_with_context(chain([first], pieces)), content_type=content_type)
+    response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{suffix}")
+    return response
