@@ -58,7 +58,8 @@ class Completion:
     def _take(self, chunk: Object) -> Iterator[Part]:
         if error := chunk.get("error"):
             raise model_faults.failed(self._answer.said(error))
-        self._usage = chunk.get("usage") or self._usage
+        if isinstance(usage := chunk.get("usage"), dict):
+            self._usage = usage
         for choice in (chunk.get("choices") or ())[:1]:
             said = choice.get("delta") or choice.get("message") or {}
             yield from self._said(said)
@@ -119,15 +120,20 @@ class Completion:
             elif not _is_object(call["arguments"]):
                 raise model_faults.wrong_arguments(call["name"], call["arguments"])
 
-    def _tokens(self) -> tuple[int, int]:
-        """Return the tokens of prompt and completion, as told or by the estimate."""
+    def _tokens(self) -> tuple[int, int, int, int]:
+        """Return the tokens of prompt and completion, told or estimated; cached; of reasoning."""
         said = max(self._pieces, self._characters // CHARACTERS_A_TOKEN)
-        told: list[Any] = [self._usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")]
-        prompt, completion = (each if isinstance(each, int) else None for each in told)
         return (
-            self._prompt_tokens if prompt is None else prompt,
-            said if completion is None else completion,
+            _told(self._usage, "prompt", self._prompt_tokens),
+            _told(self._usage, "completion", said),
+            _told(self._usage.get("prompt_tokens_details"), "cached"),
+            _told(self._usage.get("completion_tokens_details"), "reasoning"),
         )
+
+
+def _told(usage: Any, kind: str, otherwise: int = 0) -> int:
+    told = usage.get(f"{kind}_tokens") if isinstance(usage, dict) else None
+    return told if isinstance(told, int) and told >= 0 else otherwise
 
 
 def _is_object(text: str) -> bool:

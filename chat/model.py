@@ -44,7 +44,7 @@ class Model:
         run = question.run
         entries, used = _read(run)
         try:
-            body = self._body(run, entries, used)
+            body = self._body(question, entries, used)
         except TooLong:
             yield Finish("max_prompt_tokens", 0, 0)
             return
@@ -77,8 +77,9 @@ class Model:
         """Return the names that stand for models which are not listed."""
         return set(self._names.values()) - {each["id"] for each in listed}
 
-    def _body(self, run: Any, entries: list[Entry], used: Object) -> Object:
+    def _body(self, question: Question, entries: list[Entry], used: Object) -> Object:
         """Return the request. Raises TooLong."""
+        run = question.run
         most = run.max_prompt_tokens
         room = float("inf") if most is None else most - used["prompt_tokens"]
         body: Object = {
@@ -90,7 +91,7 @@ class Model:
         if run.max_completion_tokens is not None:
             left = run.max_completion_tokens - used["completion_tokens"]
             body["max_completion_tokens"] = left
-        return body | _settings(run)
+        return body | _settings(run, is_first=not question.steps)
 
     @contextmanager
     def _ask(self, body: Object, stop: Stop) -> Iterator[Answer]:
@@ -138,7 +139,7 @@ def _read(run: Any) -> tuple[list[Entry], Object]:
         return transcript.read(connection, run, most), used
 
 
-def _settings(run: Any) -> Object:
+def _settings(run: Any, is_first: bool) -> Object:
     """Return what a run sets: the values that it shows where nobody set one are not sent."""
     values = {name: orjson.loads(getattr(run, name)) for name in ("temperature", "top_p")}
     sent: Object = {name: value for name, value in values.items() if value != 1}
@@ -147,13 +148,14 @@ def _settings(run: Any) -> Object:
     if run.reasoning_effort:
         sent["reasoning_effort"] = run.reasoning_effort
     tools = function_tools(run)
-    return sent | {"tools": tools} | _about_tools(run) if tools else sent
+    return sent | {"tools": tools} | _about_tools(run, is_first) if tools else sent
 
 
-def _about_tools(run: Any) -> Object:
+def _about_tools(run: Any, is_first: bool) -> Object:
+    """Return the choice of a tool: it is for the first turn, or the run would call for ever."""
     choice = orjson.loads(run.tool_choice)
     is_sent = choice.get("function") if isinstance(choice, dict) else choice != "auto"
-    sent: Object = {"tool_choice": choice} if is_sent else {}
+    sent: Object = {"tool_choice": choice} if is_sent and is_first else {}
     return sent | ({"parallel_tool_calls": False} if run.parallel_tool_calls == "false" else {})
 
 

@@ -103,7 +103,7 @@ def _finish(reply: Object, question: Question, rest: str) -> Finish:
     said = [reply.get("text", ""), *(to_json(call["arguments"]) for call in calls)]
     asked = [question.run.instructions or "", question.last_text]
     reason = reply.get("incomplete") or ("tool_calls" if calls else "stop")
-    return Finish(reason, _words(asked), _words(said), rest if calls else None)
+    return Finish(reason, _words(asked), _words(said), script=rest if calls else None)
 
 
 def _words(texts: list[str]) -> int:

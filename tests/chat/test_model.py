@@ -208,6 +208,20 @@ def test_functions_are_called_and_their_outputs_sent(
     assert model.bodies[2]["messages"] == [*history, of_assistant("20."), of_user("Thanks!")]
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get"}}])
+def test_a_tool_is_demanded_until_one_is_called(
+    runs: RunsClient, thread: str, model: FakeModel, choice: Any
+) -> None:
+    """Else an endpoint that obeys would have the run call for ever."""
+    model.play(calls(call("get", "{}")), says("Done."))
+    run = runs.run(thread, runs.assistant(tools=[TOOL]), tool_choice=choice)
+    runs.submit(runs.wait(run, "requires_action"))
+    assert runs.wait(run, "completed")["tool_choice"] == choice
+    first, second = model.bodies
+    assert (first["tool_choice"], "tool_choice" in second) == (choice, False)
+    assert second["tools"] == first["tools"]
+
+
 def test_text_before_a_call_is_one_message_with_it(
     runs: RunsClient, thread: str, model: FakeModel
 ) -> None:
@@ -528,10 +542,29 @@ def test_calls_that_are_cut_short_are_not_asked_for(
     assert model.bodies[1]["messages"] == [of_user("What is new?")]
 
 
-def test_without_usage_the_tokens_are_an_estimate(
-    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+def test_cached_and_reasoning_tokens_are_those_of_the_endpoint(
+    runs: RunsClient, thread: str, model: FakeModel
 ) -> None:
-    model.play(says("four" * 10, usage=None))
+    details = {
+        "prompt_tokens_details": {"cached_tokens": 20, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 4},
+    }
+    finish = {**chunk({}, "tool_calls"), "usage": USAGE | details}
+    model.play(streams(*call("get", "{}"), finish, usage=None), says("20.", usage=USAGE | details))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    runs.submit(run)
+    usage = runs.wait(run, "completed")["usage"]
+    assert usage["prompt_token_details"] == {"cached_tokens": 40}
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 8}
+    steps = [step["usage"]["prompt_token_details"] for step in runs.steps(run)]
+    assert steps == [{"cached_tokens": 20}] * 2
+
+
+@pytest.mark.parametrize("usage", [None, [1], {"prompt_tokens": -1, "prompt_tokens_details": [1]}])
+def test_without_usage_the_tokens_are_an_estimate(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, usage: Any
+) -> None:
+    model.play(says("four" * 10, usage=usage))
     usage = runs.finished(thread, assistant)["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 10)
 
