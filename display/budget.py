@@ -14,10 +14,11 @@ _MAX_PRETTY = 20_000
 
 
 class Budget:
-    """What a page may still hold: work of Markdown, characters of texts, and parts of messages."""
+    """What a page may still hold: work of Markdown, characters, parts of messages, and marks."""
 
     def __init__(self) -> None:
         self.work, self.characters, self.parts = 5 * MAX_MARKDOWN_WORK, 1_000_000, 2_000
+        self.marks = 5_000
 
     def cut(self, text: str) -> str:
         """Return the beginning of a text that is not Markdown, in lines if it is JSON."""
