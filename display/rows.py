@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from display.texts import short
 from display.times import ago
+from display.titles import title
 from lists.summaries import MAX_COUNTED_MESSAGES, Summary
 
 SHOWN_CHIPS = 4
@@ -39,7 +40,7 @@ class Row(NamedTuple):
 def row(thread: Mapping[str, Any], summary: Summary) -> Row:
     """Return a decoded thread object as a list shows it."""
     pairs = list(thread["metadata"].items())
-    active = ago(summary.active_at or thread["created_at"])
+    active = ago(summary.last_active_at)
     chips = [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]]
     more = max(0, len(pairs) - SHOWN_CHIPS)
     counted = message_count(summary)
@@ -53,8 +54,8 @@ def _chip(key: str, value: str) -> Chip:
 
 
 def headline(summary: Summary) -> str:
-    """Return the first line of a thread's first text."""
-    return short(" ".join(summary.text.partition("\n")[0].split()), 120)
+    """Return the title of a thread."""
+    return title(summary.text)
 
 
 def message_count(summary: Summary) -> str:
