@@ -11,10 +11,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import Server, serving, until
+from conftest import Server, close, serving, until
+from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from access import api_keys
+from access import api_keys, sign_ins
 from access.sign_ins import FREE_TRIES
 from app import create_app
 from exchange import imports
@@ -78,37 +79,71 @@ def fresh(first_server: Server) -> Server:
     return first_server
 
 
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """Open an address of a server; whatever leaves the server or misbehaves fails the test."""
-    contexts: list[BrowserContext] = []
-    amiss: list[str] = []
+class Tabs:
+    """One page for each server and kind of visit: a page of its own costs three processes."""
 
-    def visit(server: Server, address: str, script: bool = True, **options: Any) -> Page:
-        options = {"viewport": DESK, "base_url": server.root_url} | options
-        context = browser.new_context(java_script_enabled=script, **options)
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.pages: dict[str, Page] = {}
+        self.amiss: list[str] = []
+
+    def tab(self, server: Server, **options: Any) -> Page:
+        """Return the only page of a context without a cookie."""
+        kind = f"{server.root_url} {options}"
+        if kind not in self.pages:
+            self.pages[kind] = self.context(server, **options).new_page()
+        page = self.pages[kind]
+        page.unroute_all()
+        page.emulate_media(color_scheme="null")
+        page.context.clear_cookies()
+        return page
+
+    def context(self, server: Server, **options: Any) -> BrowserContext:
+        """Make a context that notes whatever leaves the server or misbehaves."""
+        context = self.browser.new_context(base_url=server.root_url, **options)
         context.set_default_timeout(MOST_MILLISECONDS)
-        contexts.append(context)
 
         def leave(route: Any) -> None:
-            amiss.append(f"request to {route.request.url}")
+            self.amiss.append(f"request to {route.request.url}")
             route.abort()
 
         def listen(page: Page) -> None:
-            page.on("dialog", lambda dialog: (amiss.append(dialog.message), dialog.dismiss()))
-            page.on("pageerror", lambda error: amiss.append(str(error)))
-            page.on("console", lambda line: amiss.extend(refused_by_policy(line.text)))
+            page.on("dialog", lambda dialog: (self.amiss.append(dialog.message), dialog.dismiss()))
+            page.on("pageerror", lambda error: self.amiss.append(str(error)))
+            page.on("console", lambda line: self.amiss.extend(refused_by_policy(line.text)))
 
         context.route(lambda url: not url.startswith((server.root_url, "data:")), leave)
         context.on("page", listen)
-        page = context.new_page()
+        return context
+
+
+@pytest.fixture(scope="module")
+def tabs(browser: Browser) -> Iterator[Tabs]:
+    tabs = Tabs(browser)
+    yield tabs
+    for page in tabs.pages.values():
+        page.context.close()
+
+
+@pytest.fixture
+def visit(tabs: Tabs) -> Iterator[Visit]:
+    """Open an address of a server; whatever leaves the server or misbehaves fails the test."""
+    visited: list[Page] = []
+
+    def visit(server: Server, address: str, script: bool = True, **options: Any) -> Page:
+        options = {"viewport": DESK} | options
+        page = tabs.tab(server, java_script_enabled=script, **options)
+        page.set_viewport_size(options["viewport"])
         page.goto(address)
+        visited.append(page)
         return page
 
+    tabs.amiss.clear()
     yield visit
-    for context in contexts:
-        context.close()
-    assert amiss == []
+    for page in visited:
+        for other in page.context.pages[1:]:
+            other.close()
+    assert tabs.amiss == []
 
 
 def refused_by_policy(line: str) -> list[str]:
@@ -755,16 +790,27 @@ def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
     assert page.evaluate(outline) == "solid"
 
 
-@pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[tuple[Server, str]]:
-    """A live server on which one key was made, and the key."""
-    with serving(tmp_path / "log", DATABASE_URL=f"sqlite:///{tmp_path / 'threads.db'}") as server:
-        app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 'threads.db'}"})
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str, Flask]]:
+    """A live server on which one key was made, the key, and an app on the same database."""
+    folder = tmp_path_factory.mktemp("locked")
+    url = f"sqlite:///{folder / 'threads.db'}"
+    with serving(folder / "log", DATABASE_URL=url) as server:
+        app = create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
         with app.app_context():
             secret = api_keys.create(DEFAULT_PROJECT, "", None)
-            db.engine.dispose()
         assert until(lambda: asks_for_a_key(server))
-        yield server, secret
+        yield server, secret, app
+        close(app)
+
+
+@pytest.fixture
+def keyed(locked: tuple[Server, str, Flask]) -> tuple[Server, str]:
+    """A live server with a key, which forgot who tried a wrong one; and the key."""
+    server, secret, app = locked
+    with app.app_context():
+        sign_ins.sign_in("127.0.0.1")
+    return server, secret
 
 
 def asks_for_a_key(server: Server) -> bool:
