@@ -28,6 +28,6 @@ control_socket_disable = True
 logger_class = "server.logs.Logger"
 logconfig_dict = CONFIG
 umask = 0o077
-on_starting, when_ready = hooks.on_starting, hooks.when_ready
+on_starting, on_reload, when_ready = hooks.on_starting, hooks.on_reload, hooks.when_ready
 nworkers_changed, worker_exit = hooks.nworkers_changed, hooks.worker_exit
 post_fork, post_worker_init = hooks.post_fork, hooks.post_worker_init

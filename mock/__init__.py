@@ -31,7 +31,7 @@ class Mock:
         self._lock, self._rules_end = Lock(), Event()
         self._is_always_on = app.config["MOCK"] == "on"
         self._keys: KeyCache = app.extensions["keys"]
-        self.first_replies = replies.read(app.config["REPLIES"])
+        self.first_replies = replies.of_start(app.config["REPLIES"])
         self.script = app.extensions["players"].script = Script(self._is_on)
         self.script.set_rules(self.first_replies)
 

@@ -19,6 +19,22 @@ def may_count(settings: Mapping[str, Any]) -> bool:
     return bool(mode == "on" or (mode == "auto" and workers in (None, 1)))
 
 
+_kept: dict[str, list[Object]] = {}
+
+
+def keep(path: str) -> None:
+    """Read the rules for this process and its forks: a file that breaks later stops no worker.
+
+    Raises SystemExit, and the rules of before stay.
+    """
+    _kept[path] = read(path)
+
+
+def of_start(path: str) -> list[Object]:
+    """Return the rules that were kept, else those of the file. Raises SystemExit."""
+    return _kept[path] if path in _kept else read(path)
+
+
 def read(path: str) -> list[Object]:
     """Return the loaded rules of a JSON file; none without a path. Raises SystemExit."""
     if not path:

@@ -1,12 +1,13 @@
 """/_mock/replies and THREADS_REPLIES: which rule answers a run, with what, and when."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GUNICORN, bearer, refusal
+from conftest import GUNICORN, bearer, refusal, until
 from flask.testing import FlaskClient
 from runs_client import CALL, RunsClient, Wire, calls_of, text_of
 from sentences import (
@@ -413,6 +414,17 @@ def test_a_bad_file_is_one_line_at_the_start(
         path.write_text(content)
     [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path)
     assert line.startswith(f"THREADS_REPLIES: {path}: {reason}")
+
+
+def test_a_reload_with_a_bad_file_keeps_the_rules(serve: Callable[..., Any], file: Path) -> None:
+    with serve(REPLIES=file) as server:
+        rules, before = server.call("GET", "/_mock/replies").body, server.workers()
+        file.write_text("{")
+        server.process.send_signal(signal.SIGHUP)
+        assert until(lambda: bool(server.workers()) and server.workers().isdisjoint(before))
+        assert server.call("GET", "/_mock/replies").body == rules
+        [line] = [each for each in server.log.read_text().splitlines() if str(file) in each]
+        assert "The rules of before stay in force." in line
 
 
 def test_a_bad_file_is_refused_for_an_upgraded_database_too(
