@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
 """The project of threads during their copy or deletion: no key opens it, no list shows it."""
-SCHEMA_REVISION = "0011"
+SCHEMA_REVISION = "0012"
 """The newest revision in migrations/; each start compares it with the database."""
 
 
@@ -35,7 +35,8 @@ _SEQUENCED: dict[str, Any] = {"sqlite_strict": True, "sqlite_autoincrement": Tru
 class Thread(Base):
     """A conversation; `metadata` and `tool_resources` are JSON text.
 
-    `active_run` is the id of the run that locks the thread.
+    `active_run` is the id of the run that locks the thread; store/activity.py says what
+    `last_active_at` and `touch` are.
     """
 
     __tablename__ = "threads"
@@ -47,10 +48,13 @@ class Thread(Base):
     metadata_: Mapped[str] = mapped_column("metadata")
     tool_resources: Mapped[str]
     active_run: Mapped[str | None]
+    last_active_at: Mapped[int] = mapped_column(server_default="0")
+    touch: Mapped[int] = mapped_column(server_default="0")
 
     __table_args__ = (
         sa.UniqueConstraint("project", "id"),
         sa.Index("threads_by_time", "project", "created_at", "seq"),
+        sa.Index("threads_by_activity", "project", "last_active_at", "touch", "seq"),
         _SEQUENCED,
     )
 
@@ -203,7 +207,10 @@ class RunStep(Base):
 
 
 class Tombstone(Base):
-    """The place of a deleted object in its list; `thread_seq` is 0 unless it is a message."""
+    """The place of a deleted object in its lists; `thread_seq` is 0 unless it is a message.
+
+    Threads alone have `last_active_at` and `touch`.
+    """
 
     __tablename__ = "tombstones"
 
@@ -213,6 +220,8 @@ class Tombstone(Base):
     created_at: Mapped[int]
     seq: Mapped[int]
     deleted_at: Mapped[int]
+    last_active_at: Mapped[int | None]
+    touch: Mapped[int | None]
 
     __table_args__ = (sa.Index("tombstones_by_age", "deleted_at"), _KEYED)
 

@@ -189,12 +189,16 @@ class ListMessages(_Page):
     run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS)
 
 
+SORTS = ("created_at", "last_active_at")
+
+
 class ListThreads(_Page):
     after = fields.ObjectId("thread")
     before = fields.ObjectId("thread")
     metadata = fields.Metadata()
     created_after = fields.QueryInteger(0, MAX_SECONDS)
     created_before = fields.QueryInteger(0, MAX_SECONDS)
+    sort = fields.Choice(*SORTS, load_default="created_at")
     q = fields.Text(maximum=512, metadata={"pattern": A_WORD})
 
 

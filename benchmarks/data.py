@@ -57,6 +57,8 @@ def _thread(number: int) -> dict[str, object]:
         "project": DEFAULT_PROJECT,
         "id": f"thread_{number:024d}",
         "created_at": FIRST_SECOND + number * SECONDS_APART,
+        "last_active_at": FIRST_SECOND + number * SECONDS_APART + MESSAGES - 1,
+        "touch": 1,
         "metadata": to_json({"user": f"u{number // SAME_USER}"}),
         "tool_resources": "{}",
     }

@@ -16,7 +16,7 @@ from cli.backup import whole_file
 from cli.options import age, count_threads, metadata, moment, prepared_database, progress, project
 from exchange import exports, imports
 from lists.threads import has_pair
-from models import Message, Thread
+from models import Thread
 from rules.ids_and_clock import unix_now
 from store import deletions
 
@@ -137,17 +137,17 @@ def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[by
 def prune(older_than: int, dry_run: bool, metadata: dict[str, str], project: str) -> None:
     """Delete threads whose creation and newest message are older than an age."""
     before = unix_now() - older_than
-    active = sa.exists().where(Message.thread_seq == Thread.seq, Message.created_at >= before)
+    is_inactive = Thread.last_active_at < before
     pairs = [has_pair(project, key, value) for key, value in metadata.items()]
-    old = sa.select(Thread.seq).where(Thread.project == project, Thread.created_at < before)
+    old = sa.select(Thread.seq).where(Thread.project == project, is_inactive, *pairs)
     with prepared_database():
         with database.read() as connection:
-            seqs = [row.seq for row in connection.rows(old.where(~active, *pairs))]
+            seqs = [row.seq for row in connection.rows(old)]
         if dry_run:
             click.echo(f"{len(seqs):,} threads would be deleted.")
             return
         deletions.delete_left()
-        _delete(project, seqs, ~active)
+        _delete(project, seqs, is_inactive)
 
 
 def _delete(project: str, seqs: list[int], is_inactive: sa.ColumnElement[bool]) -> None:

@@ -34,6 +34,11 @@ REFUSALS = {
     "53100": disk_full,
 } | dict.fromkeys(("08", "25006", "28", "3D", "53", "57P"), unavailable)  # 25006: a standby
 
+# OFFSET 0 keeps the planner from collecting all matches: it must walk the threads.
+_COMMON = (
+    "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
+    " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)"
+)
 SEARCHES = {
     "count": "SELECT count(*) FROM"
     " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
@@ -41,9 +46,10 @@ SEARCHES = {
     # Without the array the planner may walk all threads: it cannot know that matches are few.
     "rare": "threads.project = :project AND threads.seq = ANY (ARRAY"
     "(SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q))))",
-    # OFFSET 0 keeps the planner from collecting all matches: it must walk the threads.
-    "common": "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
-    " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)",
+    "common": _COMMON,
+    "common_by_activity": _COMMON,
+    "next": "SELECT id FROM messages WHERE thread_seq = :thread_seq AND seq > :seq"
+    " AND message_text @@ (SELECT message_query(:q)) ORDER BY seq LIMIT 1",
 }
 
 

@@ -20,6 +20,7 @@ from store.objects import Object, decoded, message_object, thread_object
 _SPOOL_BYTES = 256 << 10
 _PIECE_BYTES = 64 << 10
 _MESSAGES_AT_ONCE = 500
+_OF_A_PAGE = ("after", "before", "sort")  # a thread that is active meanwhile stays in its place
 
 Runs = Iterable[tuple[Object, Iterable[Object]]]
 """Run objects, each with its step objects."""
@@ -29,7 +30,7 @@ ListPage = Callable[[database.Connection, str, dict[str, Any]], Page]
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
     """Yield each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
-    filters = {name: value for name, value in query.items() if name not in ("after", "before")}
+    filters = {name: value for name, value in query.items() if name not in _OF_A_PAGE}
     for thread in _each(threads_page, project, filters):
         pieces = export_thread(project, thread["id"], render)
         try:

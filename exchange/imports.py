@@ -224,7 +224,8 @@ def insert_line(connection: Connection, project: str, line: Object, on_conflict:
         stored_answers.forget(connection, stored_answers.FORGET_THREAD, key)
     thread["tool_resources"] = thread["tool_resources"] or {}
     values = _values(thread, threads.COLUMNS)
-    new_seq = connection.row(threads.INSERT, values | {"project": project}).seq
+    newest = line["messages"][-1]["created_at"] if line["messages"] else 0
+    new_seq = threads.insert(connection, values | {"project": project}, newest).seq
     if rows := [_message_values(message) | {"thread_seq": new_seq} for message in line["messages"]]:
         connection.change_many(messages.INSERT, rows)
     for run in line["runs"]:

@@ -15,6 +15,7 @@ from store.tombstones import place_of
 Select = sa.Select[*tuple[Any, ...]]
 Values = dict[str, Any]
 BY_TIME = attrgetter("created_at", "seq")  # imported history keeps its place in time
+BY_ACTIVITY = attrgetter("last_active_at", "touch", "seq")
 BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order in a thread
 MAX_PAGE_BYTES = 16_000_000
 _OBJECT_BYTES = 1_200  # the keys, ids and numbers of an object
@@ -36,8 +37,15 @@ class Shape(NamedTuple):
     before: bool
     filters: tuple[str, ...] = ()
     pairs: int = 0
+    by_activity: bool = False
+    is_narrow: bool = False
     search: str = ""
     condition: str = ""
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether there are filters beside the search."""
+        return bool(self.filters or self.pairs)
 
     @property
     def is_backwards(self) -> bool:
@@ -49,7 +57,9 @@ def shape_of(query: Values, filters: Iterable[str] = ()) -> Shape:
     """Return the shape of a loaded query; `filters` are the names of its possible filters."""
     present = tuple(name for name in filters if name in query)
     pairs = len(query.get("metadata") or ())
-    return Shape(query["order"] == "asc", "after" in query, "before" in query, present, pairs)
+    by_activity = query.get("sort") == "last_active_at"
+    is_ascending = query["order"] == "asc"
+    return Shape(is_ascending, "after" in query, "before" in query, present, pairs, by_activity)
 
 
 def values_of(query: Values, shape: Shape) -> Values:
@@ -65,7 +75,7 @@ def positions(
 ) -> Values:
     """Return the positions of the query's cursors, as values. Raises ApiError 400.
 
-    `place` selects (created_at, seq) of the object whose id is the value `cursor`.
+    `place` selects the place of the object whose id is the value `cursor`: `seq`, and more.
     """
     found: Values = {}
     for param in ("after", "before"):
@@ -75,8 +85,8 @@ def positions(
         row = row or place_of(connection, values["project"], values["thread_seq"], cursor)
         if not row:
             raise refusals.no_such_cursor(kind, cursor, param)
-        time, seq = row
-        found |= {f"{param}_created_at": time, f"{param}_seq": seq, f"{param}_thread_seq": seq}
+        found |= {f"{param}_{name}": value for name, value in row._asdict().items()}
+        found[f"{param}_thread_seq"] = row.seq
     return found
 
 

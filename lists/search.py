@@ -1,6 +1,9 @@
-"""The search over the text of messages. What a word is: migrations 0006 and 0007."""
+"""The search over the text of messages. What a word is: migrations 0006, 0007 and 0012."""
 
+import re
 from functools import lru_cache
+from typing import NamedTuple
+from unicodedata import combining, normalize
 
 import sqlalchemy as sa
 
@@ -10,23 +13,48 @@ from rules import refusals
 from rules.words import forms
 
 SEARCH_SECONDS = 2
+_SHORTEST_BEGINNING = 2
+"""One letter begins too many words."""
+_WORD = re.compile(r"[^\W_]+")
 _RARE_MATCHES = 10_000
 """It is faster to collect and sort the matches when there are fewer than this."""
 
 
+class Phrase(NamedTuple):
+    """Words that stand together. With a star, any word may end what the last one begins."""
+
+    text: str
+    star: str = ""
+
+
 def match_expression(q: str) -> str:
-    """Return the query for all words of `q`, and phrases in double quotes. Raises ApiError 400."""
-    phrases: list[str] = []
-    for index, part in enumerate(q.split('"')):
-        phrases += [part] if index % 2 else part.split()
-    if not any(phrase.strip() for phrase in phrases):
+    """Return the query for all phrases of `q`. Raises ApiError 400."""
+    phrases = phrases_of(q)
+    if not any(phrase.text.strip() for phrase in phrases):
         raise refusals.nothing_to_search()
-    as_written = " ".join(f'"{phrase}"' for phrase in phrases)
     if database.current().FOLDS_TEXT:
-        return as_written
-    words = [forms(phrase) for phrase in phrases if any(map(str.isalnum, phrase))]
-    groups = [" OR ".join(f'"{form}"' for form in group) for group in words]
-    return " AND ".join(f"({group})" for group in groups) or as_written
+        return " ".join(f'"{text}{star}"' for text, star in phrases)
+    words = [phrase for phrase in phrases if any(map(str.isalnum, phrase.text))]
+    groups = [" OR ".join(f'"{form}"{star}' for form in forms(text)) for text, star in words]
+    return " AND ".join(f"({group})" for group in groups) or '"-"'
+
+
+def phrases_of(q: str) -> list[Phrase]:
+    """Return the words of `q`, and its phrases in double quotes. Raises ApiError 400."""
+    phrases: list[Phrase] = []
+    for index, part in enumerate(q.split('"')):
+        phrases += [Phrase(part)] if index % 2 else map(_phrase, part.split())
+    return [phrase._replace(text=phrase.text.replace("*", " ")) for phrase in phrases]
+
+
+def _phrase(word: str) -> Phrase:
+    """Return a word as a phrase; a star at its end makes it a beginning. Raises ApiError 400."""
+    plain = "".join(sign for sign in normalize("NFKC", word) if not combining(sign))
+    if not word.endswith("*") or not (words := _WORD.findall(plain)):
+        return Phrase(word)
+    if len(words[-1]) < _SHORTEST_BEGINNING:
+        raise refusals.short_beginning(_SHORTEST_BEGINNING)
+    return Phrase(word, "*")
 
 
 def way_to_search(connection: Connection, expression: str) -> str:

@@ -1,7 +1,7 @@
 """The summaries of threads in the list of the browse page."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,32 +14,30 @@ from store import threads
 from store.objects import Object, thread_object
 
 MAX_COUNTED_MESSAGES = 1000
-_FIRST_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
+_TEXT = re.compile(r'"text":\{"value":"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)')
 _SUMMARIES = """
-    SELECT id,
+    SELECT id, last_active_at,
         (SELECT count(*) FROM
             (SELECT 1 FROM messages WHERE thread_seq = threads.seq LIMIT :counted) AS counted
         ) AS messages,
-        (SELECT created_at FROM messages WHERE thread_seq = threads.seq ORDER BY seq DESC LIMIT 1
-        ) AS active_at,
         (SELECT status FROM runs WHERE thread_seq = threads.seq AND id = threads.active_run
         ) AS run_status,
-        (SELECT substr(content, 1, 8000) FROM messages WHERE seq =
-            (SELECT seq FROM
-                (SELECT seq, role FROM messages WHERE thread_seq = threads.seq
-                    ORDER BY seq LIMIT 20) AS first_messages
-             WHERE role = 'user' ORDER BY seq LIMIT 1)
+        (SELECT substr(messages.content, 1, 8000) FROM
+            (SELECT seq FROM messages WHERE thread_seq = threads.seq ORDER BY seq LIMIT 20) AS first
+            JOIN messages ON messages.seq = first.seq
+         WHERE substr(messages.content, 1, 8000) LIKE '%"text":{{"value":"%'
+         ORDER BY first.seq LIMIT 1
         ) AS opening
     FROM threads WHERE project = :project AND id IN ({ids})
 """
 
 
 class Summary(NamedTuple):
-    """The first text of a thread, its number of messages, the newest one's time, its active run."""
+    """The first text of a thread, its number of messages, its last activity, its active run."""
 
     text: str
     messages: int
-    active_at: int | None
+    last_active_at: int
     run_status: str | None
 
 
@@ -58,7 +56,7 @@ def summaries(connection: Connection, project: str, ids: Sequence[str]) -> dict[
     values |= {"project": project, "counted": MAX_COUNTED_MESSAGES + 1}
     rows = connection.rows(_statement(len(ids)), values)
     return {
-        row.id: Summary(_text(row.opening or ""), row.messages, row.active_at, row.run_status)
+        row.id: Summary(_text(row.opening or ""), row.messages, row.last_active_at, row.run_status)
         for row in rows
     }
 
@@ -72,5 +70,10 @@ def _statement(count: int) -> sa.TextClause:
 @lru_cache(maxsize=1024)
 def _text(opening: str) -> str:
     """Return the first text in the beginning of stored content; it may be cut."""
-    match = _FIRST_TEXT.search(opening)
-    return str(orjson.loads(f'"{match[1]}"')).strip() if match else ""
+    return next(texts_in(opening), "").strip()
+
+
+def texts_in(content: str) -> Iterator[str]:
+    """Yield the texts in stored content, which may be cut."""
+    for match in _TEXT.finditer(content):
+        yield str(orjson.loads(f'"{match[1]}"'))

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 import database
 from database import Connection
 from lists.pages import (
+    BY_ACTIVITY,
     BY_TIME,
     Page,
     Select,
@@ -27,21 +28,46 @@ from store import threads
 from store.objects import thread_object
 
 _bound: Any = sa.bindparam
+_FEW_THREADS = 10_000
+"""It is faster to collect and sort the threads of a filter when there are fewer than this."""
 _IS_THREAD = (Thread.project == _bound("project"), Thread.id == _bound("cursor"))
-_PLACE = sa.select(Thread.created_at, Thread.seq).where(*_IS_THREAD)
+_BY_TIME = (Thread.created_at, Thread.seq)
+_BY_ACTIVITY = (Thread.last_active_at, Thread.touch, Thread.seq)
+_PLACE = sa.select(*_BY_TIME, Thread.last_active_at, Thread.touch).where(*_IS_THREAD)
+_FILTERS = ("created_after", "created_before")
 
 
 def threads_page(connection: Connection, project: str, query: Values) -> Page:
     """Return a page of threads. Raises ApiError 400 for an unknown cursor or a slow search."""
-    shape = shape_of(query, ("created_after", "created_before"))
+    shape = shape_of(query, _FILTERS)
     values = values_of(query, shape) | {"project": project, "thread_seq": 0}
     values |= positions(connection, query, values, "thread", _PLACE)
     if "q" in query:
         values["q"] = match_expression(query["q"])
-        rows, has_more = _search(connection, shape, values)
+    if "q" in query or (shape.by_activity and shape.is_filtered):
+        with database.current().searching(connection, SEARCH_SECONDS):
+            rows, has_more = _rows(connection, _planned(connection, shape, values), values)
     else:
-        rows, has_more = rows_of(connection, _statement(shape), BY_TIME, shape, values)
+        rows, has_more = _rows(connection, shape, values)
     return Page([thread_object(row) for row in rows], has_more)
+
+
+def _rows(connection: Connection, shape: Shape, values: Values) -> tuple[list[Any], bool]:
+    order = BY_ACTIVITY if shape.by_activity else BY_TIME
+    return rows_of(connection, _statement(shape), order, shape, values)
+
+
+def _planned(connection: Connection, shape: Shape, values: Values) -> Shape:
+    """Return the shape with the way to find its threads."""
+    searches = database.current().SEARCHES
+    if "q" in values:
+        way = way_to_search(connection, values["q"])
+        name = "common_by_activity" if way == "common" and shape.by_activity else way
+        shape = shape._replace(search=way, condition=searches[name])
+    if shape.by_activity and shape.is_filtered and shape.search != "rare":
+        count = connection.value(_count(shape), {**values, "most": _FEW_THREADS})
+        shape = shape._replace(is_narrow=count < _FEW_THREADS)
+    return shape
 
 
 def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
@@ -59,26 +85,50 @@ def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
 @lru_cache(maxsize=256)
 def _statement(shape: Shape) -> Select:
     statement = sa.select(*threads.COLUMNS)
-    place: Sequence[Any] = (Thread.created_at, Thread.seq)
+    place: Sequence[Any] = _BY_ACTIVITY if shape.by_activity else _BY_TIME
+    created_at: Any = Thread.created_at
     pairs = [has_pair(_bound("project"), *_pair(number)) for number in range(shape.pairs)]
-    # A rare search walks its matches, and states the project itself. Any other list walks the
-    # index of its first metadata pair, which is in list order.
-    if pairs and shape.search != "rare":
-        index = aliased(ThreadMetadata)
-        statement = statement.join(index, index.thread_seq == Thread.seq).where(
-            index.project == _bound("project"),
-            index.key == _bound("key0"),
-            index.value == _bound("value0"),
-        )
-        place = (index.created_at, index.thread_seq)
+    if shape.search == "rare":
+        pass  # it walks its matches, and states the project itself
+    elif shape.is_narrow:
+        statement = statement.where(Thread.seq.in_(_filtered(shape)))
+    elif pairs and not shape.by_activity:
+        index = aliased(ThreadMetadata)  # it is in list order
+        statement = statement.join(index, index.thread_seq == Thread.seq)
+        statement = statement.where(*_is_first_pair(index))
+        place = (created_at, _) = (index.created_at, index.thread_seq)
         del pairs[0]
-    elif shape.search != "rare":
+    else:
         statement = statement.where(Thread.project == _bound("project"))
-    if "created_after" in shape.filters:
-        statement = statement.where(place[0] > _bound("created_after"))
-    if "created_before" in shape.filters:
-        statement = statement.where(place[0] < _bound("created_before"))
-    return _searched(statement.where(*pairs), place, shape)
+        if shape.by_activity:
+            created_at += 0  # keeps SQLite from walking the index of creation
+    return _searched(statement.where(*_dates(created_at, shape), *pairs), place, shape)
+
+
+def _filtered(shape: Shape) -> Select:
+    """Return the `seq` of the threads with the first pair, or of those with the dates."""
+    if shape.pairs:
+        statement = sa.select(ThreadMetadata.thread_seq).where(*_is_first_pair(ThreadMetadata))
+        return statement.where(*_dates(ThreadMetadata.created_at, shape))
+    dated = aliased(Thread)
+    statement = sa.select(dated.seq).where(dated.project == _bound("project"))
+    return statement.where(*_dates(dated.created_at, shape))
+
+
+@lru_cache(maxsize=16)
+def _count(shape: Shape) -> sa.Select[Any]:
+    some = _filtered(shape).limit(_bound("most")).subquery()
+    return sa.select(sa.func.count()).select_from(some)
+
+
+def _is_first_pair(index: Any) -> list[Any]:
+    key, value = _pair(0)
+    return [index.project == _bound("project"), index.key == key, index.value == value]
+
+
+def _dates(created_at: Any, shape: Shape) -> list[Any]:
+    bounds = {"created_after": created_at.__gt__, "created_before": created_at.__lt__}
+    return [bounds[name](_bound(name)) for name in shape.filters]
 
 
 def _searched(statement: Select, place: Sequence[Any], shape: Shape) -> Select:
@@ -92,11 +142,3 @@ def _searched(statement: Select, place: Sequence[Any], shape: Shape) -> Select:
 
 def _pair(number: int) -> tuple[Any, Any]:
     return _bound(f"key{number}"), _bound(f"value{number}")
-
-
-def _search(connection: Connection, shape: Shape, values: Values) -> tuple[list[Any], bool]:
-    engine = database.current()
-    with engine.searching(connection, SEARCH_SECONDS):
-        way = way_to_search(connection, values["q"])
-        shape = shape._replace(search=way, condition=engine.SEARCHES[way])
-        return rows_of(connection, _statement(shape), BY_TIME, shape, values)

@@ -63,6 +63,11 @@ def nothing_to_search() -> ApiError:
     return ApiError(400, "Invalid 'q': expected at least one word.", "q", "empty_string")
 
 
+def short_beginning(fewest: int) -> ApiError:
+    reason = f"a word that ends with '*' needs {fewest} letters or digits before it"
+    return invalid("q", reason)
+
+
 def invalid(param: str, reason: str) -> ApiError:
     return ApiError(400, f"Invalid '{param}': {reason}.", param, "invalid_value")
 
@@ -310,6 +315,16 @@ def form_no_longer_valid() -> ApiError:
     return ApiError(400, message, "csrf_token", "invalid_form")
 
 
+def too_late_to_undo() -> ApiError:
+    return ApiError(409, "This can no longer be undone: what was deleted is gone.", code="gone")
+
+
+def no_room_to_undo() -> ApiError:
+    cause = "The rest is more than is kept for Undo"
+    message = f"{cause}, and was not deleted. Delete it again, without Undo."
+    return ApiError(409, message, code="no_room")
+
+
 def assistant_exists(id_: str) -> ApiError:
     return ApiError(400, f"Assistant {id_} exists already.", "id", "id_exists")
 
@@ -344,6 +359,11 @@ def bad_seed(place: str, reason: str | None) -> ApiError:
 
 
 # The mock controls
+
+
+def mock_is_off() -> ApiError:
+    reason = "Requests are shown while the mock controls are on, and here they are off."
+    return ApiError(404, f"{reason} Start the server with THREADS_MOCK=on.", code="mock_is_off")
 
 
 def sqlite_only() -> ApiError:

@@ -1,5 +1,6 @@
 """What a locked thread refuses: new runs and new messages. A run whose time is over frees it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from rules import refusals
 from rules.ids_and_clock import new_id, unix_now
 from rules.refusals import ThreadIsLocked
 from runs import lock, rows, states
-from store import assistants, messages, threads
+from store import activity, assistants, messages, threads
 from store.objects import Object, to_json
 
 RUN_SECONDS = 600
@@ -45,14 +46,19 @@ def create_run(
     assistant = assistants.find_row(connection, project, body["assistant_id"])
     thread_seq = _lock(connection, project, thread_id, run_id)
     now = unix_now()
-    for message in body.get("additional_messages") or ():
-        values = messages.message_values(message, now) | {"thread_seq": thread_seq}
-        connection.change(messages.INSERT, values)
+    _append(connection, thread_seq, body.get("additional_messages") or (), now)
     settings = _settings(assistant, body)
     if not settings["instructions"] and not _has_question(connection, thread_seq):
         raise refusals.nothing_to_answer()
     own = {"thread_seq": thread_seq, "id": run_id, "created_at": now, "status": "queued"}
     return connection.row(_INSERT, own | settings | _lease(now, player))
+
+
+def _append(connection: Connection, thread_seq: int, bodies: Sequence[Object], now: int) -> None:
+    rows = ({**messages.message_values(each, now), "thread_seq": thread_seq} for each in bodies)
+    connection.change_many(messages.INSERT, rows)
+    if bodies:
+        activity.settle(connection, thread_seq)
 
 
 def create_thread_and_run(

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from database import Connection
 from models import Run, Thread
-from rules import refusals
 from store.messages import IS_THREAD
 
 _IS_FREE = (IS_THREAD, Thread.active_run.is_(None))
@@ -17,7 +16,6 @@ _LOCK = {"active_run": sa.bindparam("run_id", type_=sa.Text)}
 _TAKE = sa.update(Thread).where(*_IS_FREE).values(_LOCK).returning(Thread.seq)
 _IS_LOCKED = (Thread.seq == sa.bindparam("of_seq"), Thread.active_run == sa.bindparam("run_id"))
 _FREE = sa.update(Thread).where(*_IS_LOCKED).values(active_run=None)
-_HOLD = sa.select(Thread.seq).where(IS_THREAD).with_for_update(key_share=True)
 _IS_OF_RUN = (Run.seq == sa.bindparam("of_run"), Thread.seq == Run.thread_seq)
 _LOCKING: Any = {"key_share": True, "of": Thread}
 _HOLD_OF_RUN = sa.select(Thread.seq).where(*_IS_OF_RUN).with_for_update(**_LOCKING)
@@ -32,14 +30,6 @@ def take(connection: Connection, project: str, thread_id: str, run_id: str) -> i
 def free(connection: Connection, run: Any) -> None:
     """Free the thread of a run that ends in this transaction."""
     connection.change(_FREE, {"of_seq": run.thread_seq, "run_id": run.id})
-
-
-def hold(connection: Connection, project: str, thread_id: str) -> int:
-    """Let no other transaction lock or free a thread; return its `seq`. Raises ApiError 404."""
-    seq = connection.value(_HOLD, {"of_project": project, "thread_id": thread_id})
-    if seq is None:
-        raise refusals.not_found("thread", thread_id)
-    return int(seq)
 
 
 def hold_thread_of(connection: Connection, run: Any) -> bool:

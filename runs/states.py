@@ -12,7 +12,7 @@ from rules import refusals
 from rules.ids_and_clock import unix_now
 from runs import lock, rows, steps
 from runs.steps import Close
-from store import messages
+from store import activity, messages
 from store.objects import Object, to_json
 
 LEASE_SECONDS = 5
@@ -200,7 +200,7 @@ def submit(
 
 def expire_due(connection: Connection, project: str, thread_id: str) -> None:
     """End the active run of a thread if its time is over. Raises ApiError 404."""
-    seq = lock.hold(connection, project, thread_id)
+    seq = messages.hold_thread(connection, project, thread_id)
     for run in connection.rows(_FIND_DUE, {"of_thread_seq": seq, "now": unix_now()}):
         end(connection, run, End("expired"), ACTIVE_STATUSES)
 
@@ -228,6 +228,8 @@ def _close(
             added.append(connection.row(_ADD_MESSAGE, values))
         values = Close(status, ending.error).values(now) | {"draft": None}
         closed.append(steps.write_step(connection, step, values))
+    if added:
+        activity.settle(connection, run.thread_seq)
     return closed, added
 
 

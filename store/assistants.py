@@ -36,7 +36,7 @@ _LOCK = _FIND.with_for_update()
 _NEW: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=sa.Text) for name in _SETTINGS}
 _MODIFY = sa.update(Assistant).where(_IS_ASSISTANT).values(_NEW).returning(*COLUMNS)
 _DELETE = sa.delete(Assistant).where(_IS_ASSISTANT)
-_PLACE = (sa.literal(0), Assistant.id, Assistant.created_at, Assistant.seq)
+_PLACE = (sa.literal(0).label("thread_seq"), Assistant.id, Assistant.created_at, Assistant.seq)
 _BURY = burial(sa.select(*_PLACE).where(_IS_ASSISTANT))
 
 

@@ -13,7 +13,7 @@ from database import Connection
 from models import HIDDEN_PROJECT, Message, Thread
 from rules.errors import ApiError
 from rules.ids_and_clock import new_id
-from store import batches, deletions, messages, threads
+from store import activity, batches, deletions, messages, threads
 from store.batches import Span
 from store.newest import next_second
 from store.objects import Object, thread_object, to_json
@@ -73,6 +73,7 @@ class Copy:
         own |= {"project": self._project, "seq": seq, "of_seq": seq, "active_run": None}
         values = row._asdict() | self._changed | own
         shown = connection.row(_SHOW, values)
+        activity.settle(connection, seq)
         self._is_shown = True
         return thread_object(shown)
 
@@ -101,4 +102,4 @@ def _hide(connection: Connection, row: Any) -> int:
     """Store a thread that no list shows, with an id of its own; return its seq."""
     values = {"project": HIDDEN_PROJECT, "id": secrets.token_hex(16), "metadata": "{}"}
     more = {"created_at": int(time.time()), "tool_resources": row.tool_resources}
-    return int(connection.row(threads.INSERT, values | more).seq)
+    return int(threads.insert(connection, values | more).seq)

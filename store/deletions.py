@@ -21,6 +21,7 @@ PAUSE_SECONDS = 0.002
 """The pause between two batches, for a writer of another process."""
 LEFT_SECONDS = 3_600
 """The process of a copy has ended when the copy is still hidden after this time."""
+_PLACE = (Thread.id, Thread.created_at, Thread.seq, Thread.last_active_at, Thread.touch)
 _Condition = sa.ColumnElement[bool]
 _IS_NAMED = Thread.id == sa.bindparam("thread_id")
 _MESSAGES = sa.select(Message.seq).where(Message.thread_seq == sa.bindparam("of_seq"))
@@ -99,7 +100,7 @@ class _Statements:
 
     def __init__(self, which: _Condition) -> None:
         these = sa.and_(Thread.project == sa.bindparam("of_project"), which)
-        places = sa.select(sa.literal(0), Thread.id, Thread.created_at, Thread.seq).where(these)
+        places = sa.select(sa.literal(0).label("thread_seq"), *_PLACE).where(these)
         message = aliased(Message)  # the condition may name messages, too
         contents = sa.select(message.seq).join(Thread, Thread.seq == message.thread_seq)
         some = contents.where(these).limit(sa.bindparam("most")).subquery()

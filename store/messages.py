@@ -8,7 +8,7 @@ from database import Connection
 from models import Message, Thread
 from rules import refusals
 from rules.ids_and_clock import new_id, unix_now
-from store import stored_answers
+from store import activity, stored_answers
 from store.objects import Object, message_object, to_json
 from store.tombstones import burial, bury
 
@@ -19,17 +19,15 @@ IS_THREAD = sa.and_(
 FIND_THREAD_SEQ = sa.select(Thread.seq).where(IS_THREAD)
 _ACTIVE_RUN = sa.select(Thread.active_run).where(IS_THREAD)
 INSERT = sa.insert(Message)
-_CREATED = ("id", "created_at", "status", "completed_at", "role", "content", "attachments")
 _IS_MESSAGE = sa.and_(
     Message.thread_seq == FIND_THREAD_SEQ.scalar_subquery(), Message.id == sa.bindparam("of_id")
 )
 _FIND = sa.select(*COLUMNS).where(_IS_MESSAGE)
 # PostgreSQL sets `seq` before the commit. Appends to a thread therefore lock its row one by one:
 # else a reader that pages forward could miss a message. SQLite has one writer at a time.
-_NAMES = (*_CREATED, "metadata")
-_IF_FREE = FIND_THREAD_SEQ.where(Thread.active_run.is_(None)).with_for_update(key_share=True)
-_ROW = _IF_FREE.add_columns(*(sa.bindparam(name, type_=COLUMNS[name].type) for name in _NAMES))
-_APPEND = INSERT.from_select(["thread_seq", *_NAMES], _ROW).returning(*COLUMNS)
+_TOUCH = activity.touch(IS_THREAD, Thread.active_run.is_(None)).returning(Thread.seq)
+_APPEND = INSERT.returning(*COLUMNS)
+_HOLD = FIND_THREAD_SEQ.with_for_update(key_share=True)
 _CHANGE = sa.update(Message).where(_IS_MESSAGE).values(metadata=sa.bindparam("new_metadata"))
 _MODIFY = _CHANGE.returning(*COLUMNS)
 _DELETE = sa.delete(Message).where(_IS_MESSAGE)
@@ -39,10 +37,12 @@ _BURY = burial(sa.select(*_PLACE).where(_IS_MESSAGE))
 
 def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int:
     """Return the `seq` of a thread. Raises ApiError 404."""
-    seq = connection.value(FIND_THREAD_SEQ, {"of_project": project, "thread_id": thread_id})
-    if seq is None:
-        raise refusals.not_found("thread", thread_id)
-    return int(seq)
+    return _seq(connection, FIND_THREAD_SEQ, project, thread_id)
+
+
+def hold_thread(connection: Connection, project: str, thread_id: str) -> int:
+    """Let no other transaction change a thread; return its `seq`. Raises ApiError 404."""
+    return _seq(connection, _HOLD, project, thread_id)
 
 
 def find_message(connection: Connection, project: str, thread_id: str, message_id: str) -> Object:
@@ -59,7 +59,9 @@ def create_message(connection: Connection, project: str, thread_id: str, body: O
     """
     values = message_values(body, unix_now())
     key = {"of_project": project, "thread_id": thread_id}
-    if row := connection.row(_APPEND, key | values):
+    seq = connection.value(_TOUCH, {**key, "newest": values["created_at"]})
+    if seq is not None:
+        row = connection.row(_APPEND, values | {"thread_seq": seq})
         return message_object(row, thread_id)
     find_thread_seq(connection, project, thread_id)
     raise refusals.no_message_while_active(thread_id, connection.value(_ACTIVE_RUN, key))
@@ -79,9 +81,11 @@ def modify_message(
 def delete_message(connection: Connection, project: str, thread_id: str, message_id: str) -> None:
     """Delete a message. Raises ApiError 404."""
     key = _key(project, thread_id, message_id)
+    seq = hold_thread(connection, project, thread_id)
     bury(connection, _BURY, key)
     if not connection.change(_DELETE, key):
-        _refuse(connection, key)
+        raise refusals.not_found("message", message_id)
+    activity.settle(connection, seq)
     stored_answers.forget(connection, stored_answers.FORGET_MESSAGE, key)
 
 
@@ -103,6 +107,13 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     if part["type"] != "text":
         return part
     return {"type": "text", "text": {"value": part["text"], "annotations": []}}
+
+
+def _seq(connection: Connection, find: sa.Executable, project: str, thread_id: str) -> int:
+    seq = connection.value(find, {"of_project": project, "thread_id": thread_id})
+    if seq is None:
+        raise refusals.not_found("thread", thread_id)
+    return int(seq)
 
 
 def _key(project: str, thread_id: str, message_id: str) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from database import Connection
 from models import Thread
 from rules import refusals
 from rules.ids_and_clock import new_id, new_vector_store_id
-from store import messages
+from store import activity, messages
 from store.messages import IS_THREAD
 from store.newest import next_second
 from store.objects import Object, thread_object, to_json
 
 COLUMNS = Thread.__table__.c
-INSERT = sa.insert(Thread).returning(*COLUMNS)
+_TOUCH = activity.next_touch(sa.bindparam("of_project"), sa.bindparam("of_second"))
+_INSERT = sa.insert(Thread).values(touch=_TOUCH).returning(*COLUMNS)
 _FIND = sa.select(*COLUMNS).where(IS_THREAD)
 
 
@@ -42,11 +43,18 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
         "metadata": to_json(body.get("metadata") or {}),
         "tool_resources": to_json(stored_resources(body.get("tool_resources"))),
     }
-    row = connection.row(INSERT, values)
+    row = insert(connection, values)
     first = body.get("messages") or ()
     rows = ({**messages.message_values(each, now), "thread_seq": row.seq} for each in first)
     connection.change_many(messages.INSERT, rows)
     return thread_object(row)
+
+
+def insert(connection: Connection, values: dict[str, Any], newest: int = 0) -> Any:
+    """Store a thread whose newest message is to be of the second `newest`; return its row."""
+    second = max(values["created_at"], newest)
+    key = {"of_project": values["project"], "of_second": second}
+    return connection.row(_INSERT, {**values, "last_active_at": second, **key})
 
 
 def modify_thread(connection: Connection, project: str, thread_id: str, body: Object) -> Object:

@@ -12,7 +12,8 @@ from rules.ids_and_clock import unix_now
 KEPT_SECONDS = 86_400
 _KEY = ["project", "thread_seq", "id"]
 _EXPIRED = sa.delete(Tombstone).where(Tombstone.deleted_at <= sa.bindparam("expiry"))
-_FIND = sa.select(Tombstone.created_at, Tombstone.seq).where(
+_PLACE = (Tombstone.created_at, Tombstone.seq, Tombstone.last_active_at, Tombstone.touch)
+_FIND = sa.select(*_PLACE).where(
     Tombstone.project == sa.bindparam("of_project"),
     Tombstone.thread_seq == sa.bindparam("of_thread_seq"),
     Tombstone.id == sa.bindparam("of_id"),
@@ -21,13 +22,13 @@ _FIND = sa.select(Tombstone.created_at, Tombstone.seq).where(
 
 
 def burial(rows: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
-    """Return the statement that stores the places: `rows` of (thread_seq, id, created_at, seq)."""
+    """Return the statement that stores the places: `rows` has the columns of tombstones."""
+    names = [str(each.key) for each in rows.selected_columns]
     values = rows.add_columns(
         sa.bindparam("of_project", type_=sa.Text), sa.bindparam("now", type_=sa.BigInteger)
     )
-    names = ["thread_seq", "id", "created_at", "seq", "project", "deleted_at"]
-    buried = insert(Tombstone).from_select(names, values)
-    moved = {name: buried.excluded[name] for name in ("created_at", "seq", "deleted_at")}
+    buried = insert(Tombstone).from_select([*names, "project", "deleted_at"], values)
+    moved = {name: buried.excluded[name] for name in [*names, "deleted_at"] if name not in _KEY}
     return buried.on_conflict_do_update(index_elements=_KEY, set_=moved)
 
 
@@ -39,6 +40,6 @@ def bury(connection: Connection, burial: sa.Executable, values: Values) -> None:
 
 
 def place_of(connection: Connection, project: str, thread_seq: int, id_: str) -> Any:
-    """Return the place (created_at, seq) of a deletion, or None (wire reference, decision 8)."""
+    """Return the place of a deleted object, or None (wire reference, decision 8)."""
     values = {"of_project": project, "of_thread_seq": thread_seq, "of_id": id_}
     return connection.row(_FIND, values | {"expiry": unix_now() - KEPT_SECONDS})

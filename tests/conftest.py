@@ -247,7 +247,8 @@ def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def threads_left(app: Flask) -> Callable[[], int]:
     """Leave a thread as a killed deletion does; return a function that counts all threads."""
-    values = "INSERT INTO threads VALUES (1, '', 'left', 0, '{}', '{}', NULL)"
+    names = "project, id, created_at, metadata, tool_resources"
+    values = f"INSERT INTO threads ({names}) VALUES ('', 'left', 0, '{{}}', '{{}}')"
 
     def count() -> int:
         with app.app_context(), database.read() as connection:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,17 +35,39 @@ from store import tombstones
 DAY = 86_400
 
 
-@pytest.fixture(params=["threads", "messages"])
+@pytest.fixture(params=["threads", "threads by activity", "messages"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each test with this fixture holds for both lists."""
+    """Each test with this fixture holds for both lists, and for both orders of threads."""
     return str(request.param)
 
 
 @pytest.fixture
-def address(kind: str, client: FlaskClient) -> str:
-    if kind == "threads":
-        return "/v1/threads"
-    return f"/v1/threads/{client.post('/v1/threads').json['id']}/messages"
+def address(kind: str, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> str:
+    if kind == "messages":
+        return f"/v1/threads/{client.post('/v1/threads').json['id']}/messages"
+    if kind == "threads by activity":
+        monkeypatch.setattr(client, "get", partial(get_by_activity, client.get))
+    return "/v1/threads"
+
+
+@pytest.fixture(params=["created_at", "last_active_at"])
+def sort(
+    request: pytest.FixtureRequest, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Each test with this fixture holds for both orders: the newest threads were active last."""
+    if request.param == "last_active_at":
+        monkeypatch.setattr(client, "get", partial(get_by_activity, client.get))
+    return str(request.param)
+
+
+def get_by_activity(get: Callable[..., Any], path: str, **options: Any) -> Any:
+    """Get a list of threads by activity."""
+    if path.partition("?")[0] != "/v1/threads":
+        return get(path, **options)
+    if "query_string" in options:
+        query = {**options["query_string"], "sort": "last_active_at"}
+        return get(path, query_string=query)
+    return get(f"{path}{'&' if '?' in path else '?'}sort=last_active_at")
 
 
 def add(client: FlaskClient, address: str, count: int) -> list[str]:
@@ -230,6 +253,7 @@ METADATA = [
 ]
 
 
+@pytest.mark.usefixtures("plan")
 @pytest.mark.parametrize(
     ("pairs", "places"),
     [
@@ -268,6 +292,7 @@ def test_metadata_filter_sees_a_modified_thread(client: FlaskClient) -> None:
     assert ids(client, "/v1/threads", **{"metadata[user]": "u2"}) == [thread]
 
 
+@pytest.mark.usefixtures("plan")
 def test_metadata_filter_pages_with_a_cursor_outside_it(client: FlaskClient) -> None:
     added = [
         client.post("/v1/threads", json={"metadata": {"even": str(number % 2 == 0)}}).json["id"]
@@ -289,6 +314,7 @@ def dated(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return thread_ids
 
 
+@pytest.mark.usefixtures("plan")
 @pytest.mark.parametrize(
     ("query", "places"),
     [
@@ -335,10 +361,11 @@ def texts(client: FlaskClient) -> list[str]:
 
 
 @pytest.fixture(params=["rare", "common"])
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
-    """Search from the matches, and from the newest thread on."""
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sort: str) -> None:
+    """List from the matches, and from the newest thread on."""
     if request.param == "common":
         monkeypatch.setattr(search, "_RARE_MATCHES", 0)
+        monkeypatch.setattr(threads, "_FEW_THREADS", 0)
 
 
 @pytest.mark.usefixtures("plan")
@@ -362,8 +389,24 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, texts:
         ("tram OR line", ""),
         ("NOT castle", ""),
         ("castle NOT tram", ""),
-        ("cas*", ""),
+        ("cas*", "10"),
+        ("CAS*", "10"),
         ("castle*", "10"),
+        ("castles*", ""),
+        ("ca* tra*", "10"),
+        ("old-tra*", "0"),
+        ("tram-old*", ""),
+        ("strass*", ""),
+        ("straß*", "2"),
+        ("ΣΊΣ*", "2"),
+        ("東京*", "2"),
+        ("new-ish*", "2"),
+        ("cas**", "10"),
+        ("ca*tle", ""),
+        ("*astle", ""),
+        ('"cas*"', ""),
+        ('"castle*"', "10"),
+        ('"the cas" cas*', ""),
         ("^castle", "10"),
         ("text:castle", ""),
         ("- castle", "10"),
@@ -550,9 +593,9 @@ def test_unknown_cursor_is_refused(
     client: FlaskClient, kind: str, address: str, param: str
 ) -> None:
     add(client, address, 1)
-    cursor = f"{'thread' if kind == 'threads' else 'msg'}_unknown"
+    cursor = f"{'msg' if kind == 'messages' else 'thread'}_unknown"
     answer = client.get(address, query_string={param: cursor})
-    message, _, _ = no_object(kind[:-1], cursor)
+    message, _, _ = no_object("message" if kind == "messages" else "thread", cursor)
     assert refusal_of(answer) == (message, param, "invalid_value")
 
 
@@ -568,6 +611,11 @@ def test_cursor_of_another_threads_message_is_unknown(client: FlaskClient) -> No
         client.delete(f"/v1/threads/{two}/messages/{cursor}")
 
 
+SHORT_BEGINNING = (
+    "Invalid 'q': a word that ends with '*' needs 2 letters or digits before it.",
+    "q",
+    "invalid_value",
+)
 NOT_METADATA = wrong_type("metadata", "a metadata object", "a string")
 
 
@@ -599,6 +647,11 @@ NOT_METADATA = wrong_type("metadata", "a metadata object", "a string")
         ),
         ("q=" + "x" * 513, long_string("q", 512, 513)),
         ("q=a&q=b", duplicate("q")),
+        ("sort=touch", unsupported("sort", "touch", "'created_at' and 'last_active_at'")),
+        *(
+            (f"q={value}", SHORT_BEGINNING)
+            for value in ("a*", "castle é*", "old-t*", "1***", "c%2B%2B*")
+        ),
         ("q=%00", NUL_IN_QUERY),
         ("run_id=run_1", unknown("run_id")),
     ],
@@ -646,6 +699,7 @@ def test_list_walks_an_index_and_never_a_whole_table(
     client: FlaskClient,
     dated: list[str],
     address: str,
+    sort: str,
     explained: Callable[[], list[str]],
 ) -> None:
     (message,) = ids(client, f"/v1/threads/{dated[0]}/messages")
@@ -657,7 +711,8 @@ def test_list_walks_an_index_and_never_a_whole_table(
     assert [
         step for step in steps if re.match("SCAN (threads|messages|thread_metadata)", step)
     ] == []
-    assert "q=" in address or [step for step in steps if "TEMP B-TREE" in step] == []
+    is_sorted = "q=" in address or (sort == "last_active_at" and "=" in address)
+    assert is_sorted or [step for step in steps if "TEMP B-TREE" in step] == []
 
 
 @pytest.fixture
