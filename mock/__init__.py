@@ -8,8 +8,13 @@ from flask import Flask, Response
 from access.api_keys import KeyCache
 from mock import faults, replies, views
 from mock.request_log import RequestLog
+from mock.schemas import MAX_RULES, breaks_stream
 from players.script import Script
+from rules import refusals
+from web.addresses import is_of_api
 from web.request import Request, current
+
+_CONTROLS = ("/_mock/", "/admin/requests")
 
 
 def init_app(app: Flask) -> None:
@@ -19,6 +24,12 @@ def init_app(app: Flask) -> None:
         app.register_blueprint(views.bp)
         app.before_request(mock.before)
         app.after_request(mock.after)
+
+
+def controls_of(app: Flask) -> "Mock | None":
+    """Return the controls of an app while they are on."""
+    controls: Mock | None = app.extensions.get("mock")
+    return controls if controls and controls.is_on() else None
 
 
 class Mock:
@@ -32,7 +43,7 @@ class Mock:
         self._is_always_on = app.config["MOCK"] == "on"
         self._keys: KeyCache = app.extensions["keys"]
         self.first_replies = replies.of_start(app.config["REPLIES"])
-        self.script = app.extensions["players"].script = Script(self._is_on)
+        self.script = app.extensions["players"].script = Script(self.is_on)
         self.script.set_rules(self.first_replies)
 
     def set_rules(self, rules: list[dict[str, Any]]) -> None:
@@ -42,30 +53,41 @@ class Mock:
             self._rules_end.set()
             self._rules_end = Event()
 
+    def add_rule(self, rule: dict[str, Any]) -> None:
+        """Add a rule behind the others, whose counts stay. Raises ApiError 400 for too many."""
+        with self._lock:
+            if len(self.rules) >= MAX_RULES:
+                raise refusals.invalid("rules", f"{MAX_RULES} are in force; clear them first")
+            self.rules = [*self.rules, faults.Rule(rule)]
+
     def before(self) -> None:
         """Apply the fault of this request: the one of its headers, else of the first rule."""
         request, rules_end = current(), self._rules_end
-        if self._covers(request) and (fault := self._fault_of(request)):
-            faults.apply(fault, request, rules_end)
+        if self._covers(request):
+            request.fault = self._fault_of(request)
+            if request.fault:
+                faults.apply(request.fault, request, rules_end)
 
     def after(self, response: Response) -> Response:
         """Log this request, and drop its connection if its fault says so."""
         request = current()
-        if self._covers(request):
-            self.log.add(request, response.status_code)
-            if request.is_dropped:
-                faults.drop_connection(request)
-            if request.stream_fault and response.mimetype == "text/event-stream":
-                pieces: Any = response.response
-                response.response = faults.broken(pieces, request.stream_fault, request)
+        fault = request.fault or {}
+        if breaks_stream(fault) and response.mimetype == "text/event-stream":
+            pieces: Any = response.response
+            response.response = faults.broken(pieces, fault, request)
+        if self._covers(request) and is_of_api(request.path):
+            self.log.add(request, response)
+        if fault.get("drop") in ("before", "after"):
+            faults.drop_connection(request)
         return response
 
     def _covers(self, request: Request) -> bool:
-        """Return whether faults and log apply: with API keys under THREADS_MOCK=on only."""
-        is_own = request.method == "OPTIONS" or request.path.startswith("/_mock/")
-        return not is_own and self._is_on()
+        """Return whether faults and log apply: not to the controls, which end them."""
+        is_own = request.method == "OPTIONS" or request.path.startswith(_CONTROLS)
+        return not is_own and self.is_on()
 
-    def _is_on(self) -> bool:
+    def is_on(self) -> bool:
+        """Return whether the controls are on: with API keys under THREADS_MOCK=on only."""
         return self._is_always_on or not self._keys.is_keyed
 
     def _fault_of(self, request: Request) -> dict[str, Any] | None:

@@ -5,37 +5,38 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
 from socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR
 from threading import Event
 from typing import Any
 
 from database.waits import waiting
-from mock.schemas import MAX_DELAY_MILLISECONDS, breaks_stream
+from mock.schemas import MAX_DELAY_MILLISECONDS
 from rules import refusals
+from web.addresses import is_of_api
 from web.error_answers import envelope
 from web.request import Request
 from web.request_body import read_bytes
 
 _FAULTS: dict[str, Any] = {str(status): {"status": status} for status in range(400, 600)}
 _FAULTS |= {"": {}, "drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
+COUNTS = ("matched", "fired")
 _LOOK_SECONDS = 0.1
 _ERROR_EVENT = b"event: error\ndata: %b\n\n" % envelope(refusals.injected({"status": 500}))
 
 
 class Rule:
-    """A fault rule: `object` is a loaded FaultRule with the counts `matched` and `fired`."""
+    """A fault rule: `object` is a loaded FaultRule with its COUNTS."""
 
     def __init__(self, rule: dict[str, Any]) -> None:
-        self.object = {**rule, "matched": 0, "fired": 0}
+        self.object = {**rule, **dict.fromkeys(COUNTS, 0)}
         self._random = random.Random(rule.get("seed"))  # noqa: S311
 
     def fires(self, request: Request) -> bool:
         """Count a request that matches. Return whether the fault applies to it."""
         rule = self.object
-        is_method = rule.get("method", request.method) == request.method
-        if not (is_method and fnmatchcase(request.path, rule["path"])):
+        if not self._matches(request):
             return False
         rule["matched"] += 1
         is_due = rule["matched"] % rule.get("every", 1) == 0
@@ -43,6 +44,14 @@ class Rule:
         happens: bool = is_due and self._random.random() < rule.get("rate", 1)
         rule["fired"] += happens
         return happens
+
+    def _matches(self, request: Request) -> bool:
+        rule = self.object
+        if "path" not in rule:
+            is_path = is_of_api(request.path)
+        else:
+            is_path = fnmatchcase(request.path, rule["path"])
+        return is_path and rule.get("method", request.method) == request.method
 
 
 def read_headers(request: Request) -> dict[str, Any]:
@@ -60,8 +69,6 @@ def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
     if "delay_ms" in fault:
         with waiting():
             _wait(request, _seconds(fault["delay_ms"]), rules_end)
-    request.is_dropped = fault.get("drop") in ("before", "after")
-    request.stream_fault = fault if breaks_stream(fault) else None
     if fault.get("drop") == "before":
         raise refusals.connection_dropped()
     if "status" in fault:
@@ -95,7 +102,8 @@ def _stall(fault: dict[str, Any], request: Request) -> None:
 def drop_connection(request: Request) -> None:
     """Close the connection of a request: nothing can be sent any more."""
     if connection := request.environ.get("gunicorn.socket"):
-        connection.shutdown(SHUT_RDWR)
+        with suppress(OSError):  # the client may be gone
+            connection.shutdown(SHUT_RDWR)
 
 
 def _read_delay(word: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rules import errors, fields
 from schemas import MAX_MODEL_CHARACTERS, MAX_SECONDS, MAX_TEXT_CHARACTERS, MAX_TOOLS
 
 MAX_DELAY_MILLISECONDS = 60_000
+MAX_RULES = 100
 ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
 _OF_STREAMS = ("stall_ms", "stream_error")
 _OF_STATUS = ("retry_after", "retry_after_ms", "should_retry", "message", "code", "type", "param")
@@ -48,7 +49,7 @@ class Rate(fields.Field):
 
 class FaultRule(fields.StrictSchema):
     method = fields.Choice("GET", "POST", "DELETE")
-    path = fields.Text(load_default="*")
+    path = fields.Text(metadata={"description": "A pattern. Without it: every API request."})
     status = fields.Integer(400, 599)
     delay_ms = Delay()
     drop = fields.Choice("before", "after", "midway")
@@ -83,6 +84,13 @@ class FaultRule(fields.StrictSchema):
             raise _senseless("status", "a request that fails has no stream to break")
 
 
+class FaultForm(FaultRule):
+    """A rule as the form of the page sends it."""
+
+    status = fields.QueryInteger(400, 599)
+    times = fields.QueryInteger(1)
+
+
 def breaks_stream(fault: dict[str, Any]) -> bool:
     """Return whether a fault breaks the stream of a run."""
     return fault.get("drop") == "midway" or not fault.keys().isdisjoint(_OF_STREAMS)
@@ -94,7 +102,7 @@ def _senseless(name: str, reason: str) -> ValidationError:
 
 
 class FaultRules(fields.StrictSchema):
-    rules = fields.Array(fields.Object(FaultRule), maximum=100, required=True)
+    rules = fields.Array(fields.Object(FaultRule), maximum=MAX_RULES, required=True)
 
 
 class ScriptedCall(fields.StrictSchema):
@@ -136,7 +144,7 @@ class ReplyRule(fields.StrictSchema):
 
 
 class ReplyRules(fields.StrictSchema):
-    rules = fields.Array(fields.Object(ReplyRule), maximum=100, required=True)
+    rules = fields.Array(fields.Object(ReplyRule), maximum=MAX_RULES, required=True)
 
 
 class IdSeed(fields.StrictSchema):

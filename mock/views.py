@@ -15,7 +15,7 @@ from database.memory import is_memory
 from exchange import imports
 from exchange.older_forms import Notes
 from mock import schemas
-from mock.request_log import shown
+from mock.log_rows import as_object
 from models import Assistant, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
 from players import pool
 from rules import refusals
@@ -34,16 +34,28 @@ _CHANGING = {f"mock.{view}" for view in ("reset", "seed", "restore", "set_ids", 
 @bp.before_request
 def refuse_a_kept_database() -> None:
     """Protect a lasting database: a test suite may call the wrong port."""
-    request, is_on = current(), current_app.config["MOCK"] == "on"
+    request = current()
     is_change = request.endpoint in _CHANGING and request.method != "OPTIONS"
-    if is_change and not is_on and not is_memory(current_app):
+    if is_change and not may_change():
         raise refusals.database_is_kept()
+
+
+def may_change() -> bool:
+    """Return whether the controls may change what the database holds."""
+    return current_app.config["MOCK"] == "on" or is_memory(current_app)
 
 
 @bp.post("/reset")
 @operation("resetMock", "Return to the seed")
 def reset() -> Response:
-    """Return to the seed: load it the first time, and later restore its snapshot."""
+    return_to_seed()
+    return answer({"object": "mock.reset"})
+
+
+def return_to_seed() -> None:
+    """Load the seed the first time, and later restore its snapshot. Raises ApiError 403."""
+    if not may_change():
+        raise refusals.database_is_kept()
     snapshots, file = _mock().snapshots, database.the_file()
     if "seed" not in snapshots:
         snapshot = file.take_snapshot()
@@ -51,7 +63,6 @@ def reset() -> Response:
         snapshots["seed"] = snapshot
     with pool.current().paused():
         file.restore_snapshot(snapshots["seed"])
-    return answer({"object": "mock.reset"})
 
 
 @bp.post("/seed")
@@ -133,18 +144,18 @@ def clear_replies() -> Response:
 @bp.get("/requests")
 @operation("getRequests", "Show the log", query=schemas.RequestFilter)
 def requests(query: dict[str, Any]) -> Response:
-    entries = iter(list(_mock().log.of(current())))
+    entries = iter(_mock().log.of(current()))
     # The search for `since` consumes the entries up to it.
-    if "since" in query and query["since"] not in (entry["request_id"] for entry in entries):
+    if "since" in query and query["since"] not in (entry.request_id for entry in entries):
         raise refusals.no_logged_request()
-    data = [shown(entry) for entry in entries if fnmatchcase(entry["path"], query["path"])]
+    data = [as_object(entry) for entry in entries if fnmatchcase(entry.path, query["path"])]
     return answer({"object": "list", "data": data})
 
 
 @bp.delete("/requests")
 @operation("clearRequests", "Clear the log")
 def clear_requests() -> Response:
-    _mock().log.of(current()).clear()
+    _mock().log.clear(current())
     return answer({"object": "list", "data": []})
 
 

@@ -14,6 +14,15 @@ _HOSTED = (
 )
 _NOT_SERVED = re.compile(f"/({'|'.join(_HOSTED)})(/.*)?", re.DOTALL)
 
+_BESIDE = re.compile(
+    "/((_mock|admin|docs|static)(/.*)?|openapi.json|healthz|readyz|metrics|favicon.ico)?", re.DOTALL
+)
+
+
+def is_of_api(path: str) -> bool:
+    """Return whether a path is of the API, or of nothing: not of a page, health or a control."""
+    return not _BESIDE.fullmatch(path)
+
 
 def without_prefix(path: str) -> str:
     """Return a path without the prefix of the API."""

@@ -16,8 +16,7 @@ class Request(flask.Request):
     project = DEFAULT_PROJECT
     key_shown: str | None = None  # the first characters of its API key
     body: bytes | None = None  # the whole body, once it is read
-    stream_fault: dict[str, Any] | None = None  # a fault rule breaks the stream of the answer
-    is_dropped = False  # a fault rule drops the connection in place of the answer
+    fault: dict[str, Any] | None = None  # of the mock controls
 
 
 def new_request_id() -> str:

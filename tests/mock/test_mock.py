@@ -19,7 +19,6 @@ from playwright.sync_api import Browser, Page
 from werkzeug.test import TestResponse
 
 from access import api_keys
-from mock.request_log import LOGGED_BODY_BYTES, LOGGED_REQUESTS
 from schemas import MAX_SECONDS
 from web.request_checks import MAX_FORM_BYTES
 
@@ -135,7 +134,7 @@ def set_rules(client: FlaskClient, *rules: dict[str, Any]) -> None:
     assert client.post("/_mock/faults", json={"rules": rules}).status_code == 200
 
 
-def statuses(client: FlaskClient, count: int, path: str = "/healthz") -> list[int]:
+def statuses(client: FlaskClient, count: int, path: str = "/v1/threads") -> list[int]:
     return [client.get(path).status_code for _ in range(count)]
 
 
@@ -319,10 +318,10 @@ def test_reset_forgets_idempotency_keys(mocked: FlaskClient) -> None:
 
 
 def test_reset_clears_neither_the_request_log_nor_the_faults(mocked: FlaskClient) -> None:
-    mocked.get("/healthz")
+    mocked.get("/v1/threads")
     set_rules(mocked, {"path": "/nowhere", "status": 503})
     mocked.post("/_mock/reset")
-    assert [entry["path"] for entry in log(mocked)] == ["/healthz"]
+    assert [entry["path"] for entry in log(mocked)] == ["/v1/threads"]
     assert len(mocked.get("/_mock/faults").json["rules"]) == 1
 
 
@@ -584,7 +583,7 @@ def test_a_rate_with_a_seed_repeats(mocked: FlaskClient) -> None:
 def test_rules_are_shown_with_their_counts(mocked: FlaskClient) -> None:
     rule = {"path": "/healthz", "status": 503, "every": 2}
     set_rules(mocked, rule)
-    statuses(mocked, 5)
+    statuses(mocked, 5, "/healthz")
     statuses(mocked, 1, "/docs")
     assert mocked.get("/_mock/faults").json == {"rules": [{**rule, "matched": 5, "fired": 2}]}
 
@@ -613,7 +612,7 @@ def test_a_fault_says_when_to_retry(
 ) -> None:
     """SDKs obey retry-after-ms first: a default beside the rule's own time would undo it."""
     set_rules(mocked, {"status": 429, **rule})
-    headers = mocked.get("/healthz").headers
+    headers = mocked.get("/v1/threads").headers
     assert (headers.get("retry-after"), headers.get("retry-after-ms")) == (after, after_ms)
 
 
@@ -630,19 +629,19 @@ def test_a_rule_may_play_any_error_object(mocked: FlaskClient) -> None:
 )
 def test_a_rule_may_send_should_retry(mocked: FlaskClient, rule: Any, header: Any) -> None:
     set_rules(mocked, {"status": 500, **rule})
-    assert mocked.get("/healthz").headers.get("x-should-retry") == header
+    assert mocked.get("/v1/threads").headers.get("x-should-retry") == header
 
 
 @pytest.mark.parametrize("delay", [40, [40, 60], [60, 40]], ids=str)
 def test_a_delay_lasts_at_least_as_long_as_asked(mocked: FlaskClient, delay: Any) -> None:
     set_rules(mocked, {"delay_ms": delay})
-    assert mocked.get("/healthz").status_code == 200
+    assert mocked.get("/v1/threads").status_code == 200
     assert log(mocked)[0]["milliseconds"] >= 40
 
 
 @pytest.mark.parametrize("delay", ["40ms", "0ms"])
 def test_a_header_delays_one_request(mocked: FlaskClient, delay: str) -> None:
-    assert mocked.get("/healthz", headers={"X-Mock-Delay": delay}).status_code == 200
+    assert mocked.get("/v1/threads", headers={"X-Mock-Delay": delay}).status_code == 200
     assert log(mocked)[0]["milliseconds"] >= int(delay.removesuffix("ms"))
 
 
@@ -692,7 +691,7 @@ def test_a_header_fails_one_request(mocked: FlaskClient) -> None:
 
 def test_a_header_delays_and_fails_together(mocked: FlaskClient) -> None:
     headers = {"X-Mock-Fault": "500", "X-Mock-Delay": "40ms"}
-    assert mocked.get("/healthz", headers=headers).status_code == 500
+    assert mocked.get("/v1/threads", headers=headers).status_code == 500
     assert log(mocked)[0]["milliseconds"] >= 40
 
 
@@ -786,164 +785,11 @@ def test_a_dropped_connection_leaves_only_json_on_stderr(live: Server) -> None:
     assert set(levels) == {None}
 
 
-# watching
-
-
-def test_the_log_shows_each_request_newest_last(mocked: FlaskClient) -> None:
-    mocked.post("/v1/threads", json={"metadata": {"a": "é"}})
-    answer = mocked.get("/nowhere?a=1")
-    first, second = log(mocked)
-    assert list(first) == [
-        "method",
-        "path",
-        "query",
-        "status",
-        "milliseconds",
-        "request_id",
-        "body",
-    ]
-    assert (first["method"], first["path"], first["status"]) == ("POST", "/v1/threads", 200)
-    assert first["body"] == {"metadata": {"a": "é"}}
-    assert isinstance(first["milliseconds"], int)
-    assert (second["path"], second["query"], second["status"]) == ("/nowhere", "a=1", 404)
-    assert second["request_id"] == answer.headers["x-request-id"]
-
-
-@pytest.mark.parametrize(
-    ("body", "entry"),
-    [
-        (b'{"metadata":{}}', {"metadata": {}}),
-        (b"[1]", [1]),
-        (b"{bad", "{bad"),
-        (b"\xff", "\ufffd"),
-        (b"", None),
-        (b"[" * 300 + b"]" * 300, json.loads("[" * 300 + "]" * 300)),
-        (b'"' + b"x" * LOGGED_BODY_BYTES, '"' + "x" * (LOGGED_BODY_BYTES - 1)),
-    ],
-    ids=["object", "array", "no-json", "no-text", "none", "deep", "long"],
-)
-def test_a_body_is_shown_as_json_as_text_or_as_null(
-    mocked: FlaskClient, body: bytes, entry: Any
-) -> None:
-    mocked.post("/v1/threads", data=body, content_type="application/json")
-    assert log(mocked)[0]["body"] == entry
-
-
-@pytest.mark.parametrize("headers", [{}, {"X-Mock-Fault": "503"}], ids=str)
-def test_a_form_of_the_browse_page_is_not_logged(
-    mocked: FlaskClient, headers: dict[str, str]
-) -> None:
-    mocked.post("/admin/sign-in", data={"key": "a secret"}, headers=headers)
-    assert log(mocked, path="/admin/sign-in")[-1]["body"] is None
-
-
 @pytest.mark.parametrize("size", [20_000, MAX_FORM_BYTES + 1])
 def test_a_fault_reads_no_form_above_its_limit(mocked: FlaskClient, size: int) -> None:
     headers = {"X-Mock-Fault": "503"}
     answer = mocked.post("/admin/sign-in", data={"key": "k" * size}, headers=headers)
     assert answer.status_code == (413 if size > MAX_FORM_BYTES else 503)
-
-
-def test_the_body_of_a_request_that_a_fault_refused_is_logged(mocked: FlaskClient) -> None:
-    set_rules(mocked, {"status": 503})
-    mocked.post("/v1/threads", json={"metadata": {"a": "1"}})
-    entry = log(mocked)[0]
-    assert (entry["status"], entry["body"]) == (503, {"metadata": {"a": "1"}})
-
-
-def test_the_log_keeps_the_newest_requests(mocked: FlaskClient) -> None:
-    for number in range(LOGGED_REQUESTS + 5):
-        mocked.get(f"/nowhere/{number}")
-    paths = [entry["path"] for entry in log(mocked)]
-    assert paths == [f"/nowhere/{number}" for number in range(5, LOGGED_REQUESTS + 5)]
-
-
-def test_the_controls_are_not_logged(mocked: FlaskClient) -> None:
-    mocked.post("/_mock/snapshot")
-    mocked.post("/_mock/faults", json={})
-    assert log(mocked) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "count"),
-    [("*", 3), ("/v1/*", 2), ("/v1/threads", 1), ("*/messages", 1), ("/nowhere", 0)],
-)
-def test_the_log_is_filtered_by_path(mocked: FlaskClient, path: str, count: int) -> None:
-    for called in ("/healthz", "/v1/threads", "/v1/threads/thread_a/messages"):
-        mocked.get(called)
-    assert len(log(mocked, path=path)) == count
-
-
-def test_the_log_is_filtered_by_what_came_since(mocked: FlaskClient) -> None:
-    mocked.get("/healthz")
-    since = mocked.get("/docs").headers["x-request-id"]
-    assert log(mocked, since=since) == []
-    mocked.get("/v1/threads")
-    mocked.get("/healthz")
-    paths = [entry["path"] for entry in log(mocked, since=since)]
-    assert paths == ["/v1/threads", "/healthz"]
-    assert len(log(mocked, since=since, path="/v1/*")) == 1
-
-
-def test_a_since_that_is_not_logged_is_400(mocked: FlaskClient) -> None:
-    answer = mocked.get("/_mock/requests?since=req_1")
-    assert fault(answer) == (400, "invalid_value")
-    assert answer.json["error"]["param"] == "since"
-
-
-def test_a_cleared_log_is_empty(mocked: FlaskClient) -> None:
-    mocked.get("/healthz")
-    assert mocked.delete("/_mock/requests").json == {"object": "list", "data": []}
-    assert log(mocked) == []
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status"),
-    [
-        ("POST", "/nowhere", {}, 404),
-        ("PUT", "/v1/threads", {}, 405),
-        ("POST", "/v1/threads", {"Origin": "http://other.example"}, 403),
-        ("POST", "/v1/threads", {"Host": "other.example"}, 400),
-    ],
-    ids=["unknown", "method", "page", "host"],
-)
-def test_the_body_of_a_request_that_is_refused_unread_is_logged(
-    mocked: FlaskClient, method: str, path: str, headers: dict[str, str], status: int
-) -> None:
-    answer = mocked.open(path, method=method, headers=headers, json={"a": 1})
-    assert answer.status_code == status
-    assert log(mocked)[0]["body"] == {"a": 1}
-
-
-@pytest.mark.parametrize(
-    ("body", "length"),
-    [(b"x" * (LOGGED_BODY_BYTES + 1), LOGGED_BODY_BYTES + 1), (b"{", 9)],
-    ids=["too-long", "cut-short"],
-)
-def test_a_refused_request_is_logged_without_a_body_that_is_too_long_or_cut_short(
-    mocked: FlaskClient, body: bytes, length: int
-) -> None:
-    mocked.post("/nowhere", data=body, environ_overrides={"CONTENT_LENGTH": str(length)})
-    assert (log(mocked)[0]["status"], log(mocked)[0]["body"]) == (404, None)
-
-
-def test_a_project_sees_and_clears_the_log_of_its_own_requests_only(
-    make_app: Callable[..., Flask],
-) -> None:
-    app = make_app(MOCK="on")
-    with app.app_context():
-        ours, theirs = (bearer(api_keys.create(project, "", None)) for project in "ab")
-    client = app.test_client()
-    for headers, path in ((ours, "/ours"), (theirs, "/theirs"), ({}, "/v1/threads")):
-        client.get(path, headers=headers)
-
-    def paths(headers: dict[str, str]) -> list[str]:
-        entries = client.get("/_mock/requests", headers=headers).json["data"]
-        return [entry["path"] for entry in entries]
-
-    assert (paths(ours), paths(theirs)) == (["/ours"], ["/theirs"])
-    client.delete("/_mock/requests", headers=ours)
-    assert (paths(ours), paths(theirs)) == ([], ["/theirs"])
 
 
 # ids and clock
