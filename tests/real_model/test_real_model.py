@@ -8,15 +8,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, end_with_parent, serving, until
+from conftest import Server, serving, until
 from openai import OpenAI
+from programs import Program, running
 from test_clients import environment
+
+from config import ROOT
 
 FOLDER = Path(__file__).parent
 LONG = "Write a long story about a tram that goes up to a castle. Do not stop."
@@ -27,37 +31,19 @@ pytestmark = [
 ]
 
 
-class Llama:
-    """The process of a model's server."""
-
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.process, self.url = process, url
-
-
-@contextmanager
-def llama() -> Iterator[Llama]:
+def llama(folder: Path, *words: str) -> AbstractContextManager[Program]:
     program = [environment(FOLDER) / "bin" / "python", FOLDER / "llama.py"]
-    with subprocess.Popen(
-        program,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=end_with_parent,
-    ) as process:
-        assert process.stdout is not None
-        yield Llama(process, process.stdout.readline().strip() + "/v1")
-        process.kill()
+    return running([*program, *words], folder)
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Llama]:
-    with llama() as model:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with llama(tmp_path_factory.mktemp("model")) as model:
         yield model
 
 
 @pytest.fixture(scope="module")
-def server(model: Llama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(model: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
     with serving(log, MODEL_URL=model.url, MOCK="off") as server:
         yield server
@@ -104,6 +90,15 @@ def test_a_run_is_polled(sdk: OpenAI, assistant: str) -> None:
     assert (message.role, message.run_id) == ("assistant", run.id)
     assert message.content[0].text.value.strip()
     assert is_free(sdk, thread_id)
+
+
+def test_what_the_model_has_in_its_cache_is_told(sdk: OpenAI, assistant: str) -> None:
+    thread_id = thread(sdk, "Remember that trams are yellow.")
+    for _ in range(2):
+        run = sdk.beta.threads.runs.create_and_poll(
+            thread_id=thread_id, assistant_id=assistant, max_completion_tokens=8
+        )
+    assert run.usage.to_dict()["prompt_token_details"]["cached_tokens"] > 10
 
 
 def test_a_run_is_streamed(sdk: OpenAI, assistant: str) -> None:
@@ -186,11 +181,11 @@ def test_a_thread_too_long_for_the_model_is_told(sdk: OpenAI, assistant: str) ->
     assert (run.status, run.incomplete_details.reason) == ("incomplete", "max_prompt_tokens")
 
 
-def test_a_model_that_is_killed_in_mid_answer_fails_the_run(serve: Any) -> None:
-    with llama() as model, serve(MODEL_URL=model.url) as server, server.sdk() as sdk:
+def test_a_model_that_is_killed_in_mid_answer_fails_the_run(serve: Any, tmp_path: Path) -> None:
+    with llama(tmp_path) as model, serve(MODEL_URL=model.url) as server, server.sdk() as sdk:
         assistant = sdk.beta.assistants.create(model="any", instructions="Be brief.").id
         run = begun(sdk, assistant)
-        os.kill(model.process.pid, signal.SIGKILL)
+        os.kill(model.pid, signal.SIGKILL)
         run = end_of(sdk, run)
         assert run.status == "failed"
         assert run.last_error.message.startswith("The model's endpoint: Its answer ended in the")
@@ -204,3 +199,28 @@ def test_a_model_that_is_killed_in_mid_answer_fails_the_run(serve: Any) -> None:
         assert "Connection refused" in again.last_error.message
         assert server.call("GET", "/readyz").status == 200
         assert json.loads(server.call("GET", "/healthz").body) == {"status": "ok"}
+
+
+def test_a_program_from_before_the_shutdown_runs_unmodified(serve: Any, tmp_path: Path) -> None:
+    """A model so small calls a function, or says again what it was asked; either ends well."""
+    call = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+    command = [sys.executable, "-W", "ignore", ROOT / "examples" / "weather_assistant.py"]
+    with llama(tmp_path, "turns") as model, serve(MODEL_URL=model.url) as server:
+        where = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "any"}
+        done = subprocess.run(
+            [*command, f"Weather in Rome? {call}"],
+            env=os.environ | where,
+            capture_output=True,
+            text=True,
+        )
+        with server.sdk() as sdk:
+            [listed] = json.loads(server.call("GET", "/v1/threads").body)["data"]
+            [run] = sdk.beta.threads.runs.list(listed["id"]).data
+            steps = sdk.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id).data
+            answer = last_message(sdk, run.thread_id).content[0].text.value
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (run.status, run.last_error) == ("completed", None)
+    assert done.stdout.endswith(f"{answer}\n")
+    calls = [step.step_details.tool_calls for step in steps if step.type == "tool_calls"]
+    for each in (each for step in calls for each in step):
+        assert each.function.output.startswith("It is 20 degrees and sunny in ")
