@@ -23,7 +23,7 @@ test-matrix: $(VENV)/.dev # paging by both SDKs at every size and limit while ot
 test-clients: $(VENV)/.dev # published clients, each set of pins in an environment of its own
 	$(BIN)/pytest -n 2 tests/clients
 
-test-model: $(VENV)/.dev # a real model and two published endpoints behind the runs, in environments of their own (0.8 GB)
+test-model: $(VENV)/.dev # a real model and two published endpoints behind the runs, in environments of their own (1 GB)
 	$(BIN)/pytest tests/real_model
 
 test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster

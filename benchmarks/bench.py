@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, data, floor, report, runs
+from benchmarks import contenders, data, floor, model, report, runs
 from benchmarks.contenders import Running
 from benchmarks.load import (
     HEADERS,
@@ -290,6 +290,9 @@ def main() -> None:
         result["runs"] = bench.polled_runs()
         result["streams"] = runs.many_streams(
             f"sqlite:///{folder}/streams.db", 5 if given.quick else 30
+        )
+        result["model"] = model.cost(
+            f"sqlite:///{folder}/model.db", 10 if given.quick else 100, 4 if given.quick else 30
         )
         result["start"] = contenders.seconds_to_start(f"sqlite:///{folder}/compared.db")
         result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)

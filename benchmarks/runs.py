@@ -14,8 +14,8 @@ from benchmarks.load import HEADERS, Figures, Request, cpu_seconds, in_threads, 
 
 STREAMS, EVENTS_A_SECOND = 100, 20
 PIECE = 5
+THREAD = {"messages": [{"role": "user", "content": "Hello, how are you?"}]}
 _POLL_SECONDS = 0.02
-_THREAD = {"messages": [{"role": "user", "content": "Hello, how are you?"}]}
 
 
 class Streams(NamedTuple):
@@ -32,8 +32,8 @@ class Streams(NamedTuple):
 
 def polled(one: Running, seconds: float, clients: int = 8) -> Figures:
     """Measure runs from their creation to the list of messages; figures are per run."""
-    assistant = _make_assistant(one)
-    body = json.dumps({"assistant_id": assistant, "thread": _THREAD})
+    assistant = make_assistant(one)
+    body = json.dumps({"assistant_id": assistant, "thread": THREAD})
 
     def work(connection: http.client.HTTPConnection) -> None:
         def call(method: str, path: str, body: str | None = None) -> Any:
@@ -59,7 +59,7 @@ def many_streams(url: str, seconds: int) -> Streams:
     """Read STREAMS streams at once, and retrieve a thread meanwhile. Each has all its events."""
     settings = {"WORKERS": "1", "RUNS": str(STREAMS)}
     with contenders.ours(url, **settings) as one:
-        retrieve = Request("GET", f"/v1/threads/{_make_thread(one)}")
+        retrieve = Request("GET", f"/v1/threads/{make_thread(one)}")
         alone = measure(one.pids, one.address, retrieve, 1, 3)
         memory = memory_mb(one.pids)
         first, fastest = asyncio.run(_first_event(one)), asyncio.run(_fastest(one))
@@ -72,7 +72,7 @@ def many_streams(url: str, seconds: int) -> Streams:
 async def _first_event(one: Running) -> float:
     """Return the median of the milliseconds to the first event of one stream alone."""
     _script(one, 10, 0)
-    assistant = _make_assistant(one)
+    assistant = make_assistant(one)
     found = [await _read(one.address, assistant, _text(10)) for _ in range(30)]
     return statistics.median(first for _, first in found)
 
@@ -80,7 +80,7 @@ async def _first_event(one: Running) -> float:
 async def _fastest(one: Running) -> float:
     """Return the events a second of a few streams whose script does not wait."""
     _script(one, 2_000, 0)
-    assistant, began = _make_assistant(one), time.monotonic()
+    assistant, began = make_assistant(one), time.monotonic()
     found = await asyncio.gather(*(_read(one.address, assistant, _text(2_000)) for _ in range(8)))
     return sum(count for count, _ in found) / (time.monotonic() - began)
 
@@ -88,7 +88,7 @@ async def _fastest(one: Running) -> float:
 async def _read_beside(
     one: Running, retrieve: Request, alone: Figures, memory: float, text: str, seconds: int
 ) -> Streams:
-    assistant, began = _make_assistant(one), time.monotonic()
+    assistant, began = make_assistant(one), time.monotonic()
     readers = [asyncio.create_task(_read(one.address, assistant, text)) for _ in range(STREAMS)]
     await asyncio.sleep(2)
     loaded = await asyncio.to_thread(
@@ -103,7 +103,7 @@ async def _read_beside(
 
 async def _read(address: tuple[str, int], assistant: str, text: str) -> tuple[int, float]:
     """Read a stream; return its number of events, and the milliseconds to the first one."""
-    body = json.dumps({"assistant_id": assistant, "thread": _THREAD, "stream": True})
+    body = json.dumps({"assistant_id": assistant, "thread": THREAD, "stream": True})
     reader, writer = await asyncio.open_connection(*address)
     head = f"POST /v1/threads/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     began = time.monotonic()
@@ -132,11 +132,11 @@ def _script(one: Running, pieces: int, milliseconds: int) -> None:
     _call(one, "PUT", "/_mock/replies", {"rules": [{"replies": [reply]}]})
 
 
-def _make_assistant(one: Running) -> str:
+def make_assistant(one: Running) -> str:
     return str(_call(one, "POST", "/v1/assistants", {"model": "m"})["id"])
 
 
-def _make_thread(one: Running) -> str:
+def make_thread(one: Running) -> str:
     return str(_call(one, "POST", "/v1/threads", {})["id"])
 
 
