@@ -6,10 +6,10 @@ from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from access.sign_ins import SESSION_SECONDS
-from admin import assistants, forms, runs, sign_in, thread, threads
+from admin import assistants, forms, requests, runs, sign_in, thread, threads
 from display.filters import FILTERS
 
-PAGES = (assistants, runs, thread, threads)
+PAGES = (assistants, requests, runs, thread, threads)
 """The modules with views."""
 
 

@@ -583,7 +583,7 @@ def test_a_fault_rule_delays_a_form_and_leaves_it_whole(
     client: FlaskClient, make_thread: MakeThread
 ) -> None:
     thread_id = make_thread("hi")
-    client.post("/_mock/faults", json={"rules": [{"delay_ms": 1}]})
+    client.post("/_mock/faults", json={"rules": [{"path": "*", "delay_ms": 1}]})
     address = f"/admin/threads/{thread_id}"
     answer = submit(client, address, f"{address}/messages", content="typed", role="user")
     assert answer.status_code == 303
@@ -651,7 +651,7 @@ def test_every_post_needs_the_token_and_the_api_needs_none(
         for rule in app.url_map.iter_rules()
         if rule.endpoint.startswith("admin.") and "POST" in (rule.methods or ())
     ]
-    assert len(posts) == 17
+    assert len(posts) == 21
     for address in posts:
         answer = client.post(f"{address}?id={thread_id}", data={"csrf_token": "forged"})
         assert answer.status_code == 400, address
