@@ -955,6 +955,12 @@ SUBMIT = """url => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_page() as page:
+        yield page
+
+
 def fetch_text(page: Page, url: str, options: dict[str, Any]) -> str:
     """Fetch an address from a page; return what its script gets to see."""
     script = "([url, options]) => fetch(url, options).then(a => a.text(), e => e.name)"
@@ -976,9 +982,9 @@ def fetch_text(page: Page, url: str, options: dict[str, Any]) -> str:
     ids=["plain", "no-cors", "with-credentials", "json"],
 )
 def test_a_page_of_another_origin_cannot_use_the_controls(
-    live: Server, browser: Browser, pages: int, host: str, path: str, options: Any, text: str
+    live: Server, page: Page, pages: int, host: str, path: str, options: Any, text: str
 ) -> None:
-    with live.sdk() as sdk, browser.new_page() as page:
+    with live.sdk() as sdk:
         thread = sdk.beta.threads.create()
         page.goto(f"http://{host}:{pages}/")
         assert fetch_text(page, live.root_url + path, {"method": "POST", **options}) == text
@@ -988,9 +994,9 @@ def test_a_page_of_another_origin_cannot_use_the_controls(
 @COPIES
 @HOSTS
 def test_a_form_of_another_origin_cannot_reset(
-    live: Server, browser: Browser, pages: int, host: str
+    live: Server, page: Page, pages: int, host: str
 ) -> None:
-    with live.sdk() as sdk, browser.new_page() as page:
+    with live.sdk() as sdk:
         thread = sdk.beta.threads.create()
         page.goto(f"http://{host}:{pages}/")
         with page.expect_response(f"{live.root_url}/_mock/reset") as answer:
@@ -1004,16 +1010,15 @@ def test_a_form_of_another_origin_cannot_reset(
 @pytest.mark.parametrize("path", ["/v1/threads", "/_mock/requests"])
 @pytest.mark.parametrize(("mode", "text"), [("cors", "TypeError"), ("no-cors", "")])
 def test_a_page_of_another_origin_cannot_read(
-    live: Server, browser: Browser, pages: int, host: str, path: str, mode: str, text: str
+    live: Server, page: Page, pages: int, host: str, path: str, mode: str, text: str
 ) -> None:
-    with browser.new_page() as page:
-        page.goto(f"http://{host}:{pages}/")
-        assert fetch_text(page, live.root_url + path, {"mode": mode}) == text
+    page.goto(f"http://{host}:{pages}/")
+    assert fetch_text(page, live.root_url + path, {"mode": mode}) == text
 
 
 @COPIES
-def test_a_page_of_our_own_origin_can(live: Server, browser: Browser) -> None:
-    with live.sdk() as sdk, browser.new_page() as page:
+def test_a_page_of_our_own_origin_can(live: Server, page: Page) -> None:
+    with live.sdk() as sdk:
         thread = sdk.beta.threads.create()
         page.goto(f"{live.root_url}/healthz")
         assert thread.id in fetch_text(page, f"{live.root_url}/v1/threads", {})
