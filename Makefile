@@ -6,12 +6,15 @@ PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/p
 # One process more than there are processors: some tests wait
 PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-faults test-matrix test-clients test-model test-postgres install lint bench bench-mock clean
+.PHONY: run test suite test-faults test-matrix test-clients test-model test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
 	@exec $(BIN)/gunicorn
 
-test: $(VENV)/.dev lint
+test: $(VENV)/.dev # lint needs one processor, and the suite's tests often wait
+	@$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: $(VENV)/.dev
 	$(PYTEST)
 
 test-faults: $(VENV)/.dev
