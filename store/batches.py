@@ -46,10 +46,15 @@ def fitting(sizes: Iterable[int], most_bytes: int) -> int:
     return max(1, sum(total <= most_bytes for total in accumulate(sizes)))
 
 
-def first_batch(connection: Connection, span: Span, most: int) -> list[Any]:
-    """Return the rows of the first messages: at most `most`, and MAX_BYTES if it is not one."""
+def first_batch(
+    connection: Connection, span: Span, most: int, rows: sa.Executable = MESSAGES.next
+) -> list[Any]:
+    """Return the rows of the first messages: at most `most`, and MAX_BYTES if it is not one.
+
+    `rows` may select less of them than all columns.
+    """
     count, _ = _first(connection, span, most, MESSAGES)
-    return connection.rows(MESSAGES.next, {**span._asdict(), "most": count})
+    return connection.rows(rows, {**span._asdict(), "most": count})
 
 
 def whole_row(connection: Connection, row: Any) -> Any:

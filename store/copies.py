@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 import database
 from database import Connection
@@ -22,6 +23,14 @@ MESSAGES_AT_ONCE = 250
 COPIED = [each for each in messages.COLUMNS if each.name not in ("seq", "thread_seq", "id")]
 """The columns of a message that a copy and an import keep."""
 
+_other = aliased(Message)
+_IS_OTHER = _other.seq == sa.bindparam("source")
+# A large content stays in the database, for it would be there several times on the way.
+_ROWS = batches.MESSAGES.next.with_only_columns(
+    Message.seq, *(each for each in COPIED if each.name != "content")
+)
+_CONTENT = sa.select(_other.content).where(_IS_OTHER).scalar_subquery()
+_INSERT = messages.INSERT.values(content=_CONTENT)
 _IS_SOURCE = Message.thread_seq == sa.bindparam("source")
 _LAST = sa.select(sa.func.coalesce(sa.func.max(Message.seq), 0)).where(_IS_SOURCE)
 _IS_COPY = Thread.seq == sa.bindparam("of_seq")
@@ -91,11 +100,12 @@ class Copy:
         return self._is_large(connection)
 
     def _copy_batch(self, connection: Connection, seq: int) -> None:
-        rows = batches.first_batch(connection, self._rest, MESSAGES_AT_ONCE)
+        rows = batches.first_batch(connection, self._rest, MESSAGES_AT_ONCE, _ROWS)
         copies = [row._asdict() | {"thread_seq": seq, "id": new_id("msg")} for row in rows]
         for copy in copies:
-            self._rest = self._rest._replace(after=copy.pop("seq"))
-        connection.change_many(messages.INSERT, copies)
+            copy["source"] = copy.pop("seq")
+            self._rest = self._rest._replace(after=copy["source"])
+        connection.change_many(_INSERT, copies)
 
 
 def _hide(connection: Connection, row: Any) -> int:
