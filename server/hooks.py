@@ -83,10 +83,10 @@ def on_starting(server: Any) -> None:
     os.environ["THREADS_DATABASE_URL"] = url
     os.environ["THREADS_SECRET_KEY"] = secret_key(settings["SECRET_KEY"], url)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(memory.private_folder())
+    importlib.import_module("app")  # once, not in each process; web/metrics.py needs the folder
+    _keep_replies(settings)
     if settings["SEED"] or not startup.is_current(url):
         _prepare_in_child()
-    importlib.import_module("app")  # once, not in each worker; web/metrics.py needs the folder
-    _keep_replies(settings)
     gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
 
 
