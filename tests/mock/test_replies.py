@@ -406,14 +406,26 @@ def test_a_file_has_the_first_rules(client_with: Callable[..., FlaskClient], fil
         ('{"rules": [{"replies": [{"text": "\\ud800"}]}]}', "Invalid body:"),
     ],
 )
-def test_a_bad_file_is_one_line_at_the_start(
-    tmp_path: Path, content: str | None, reason: str
+def test_a_bad_file_is_refused_with_its_first_fault(
+    client_with: Callable[..., FlaskClient], tmp_path: Path, content: str | None, reason: str
 ) -> None:
     path = tmp_path / "replies.json"
     if content is not None:
         path.write_text(content)
-    [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path)
-    assert line.startswith(f"THREADS_REPLIES: {path}: {reason}")
+    with pytest.raises(SystemExit) as refused:
+        client_with(REPLIES=str(path))
+    assert str(refused.value).startswith(f"THREADS_REPLIES: {path}: {reason}")
+
+
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_a_bad_file_is_one_line_at_the_start(
+    tmp_path: Path, database_url: str, is_upgraded: bool
+) -> None:
+    path = tmp_path / "replies.json"
+    path.write_bytes(b"\xff")
+    settings = {"DATABASE_URL": database_url} if is_upgraded else {}
+    [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path, **settings)
+    assert line.startswith(f"THREADS_REPLIES: {path}: Invalid body:")
 
 
 def test_a_reload_with_a_bad_file_keeps_the_rules(serve: Callable[..., Any], file: Path) -> None:
@@ -425,15 +437,6 @@ def test_a_reload_with_a_bad_file_keeps_the_rules(serve: Callable[..., Any], fil
         assert server.call("GET", "/_mock/replies").body == rules
         [line] = [each for each in server.log.read_text().splitlines() if str(file) in each]
         assert "The rules of before stay in force." in line
-
-
-def test_a_bad_file_is_refused_for_an_upgraded_database_too(
-    tmp_path: Path, database_url: str
-) -> None:
-    path = tmp_path / "replies.json"
-    path.write_bytes(b"\xff")
-    [line] = refusal(tmp_path / "log", GUNICORN, REPLIES=path, DATABASE_URL=database_url)
-    assert line.startswith(f"THREADS_REPLIES: {path}: Invalid body:")
 
 
 # where nothing answers
