@@ -4,13 +4,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import ValidationError, missing, pre_load
+from marshmallow import EXCLUDE, ValidationError, missing, pre_load
 
 from rules import errors, fields
 from rules.strict_json import parse
 from schemas import FORMATS, MAX_TOOLS, TOOLS, ListThreads, ModifyAssistant
 
-MESSAGES_A_PAGE = 50
+MESSAGES_A_PAGE, MAX_MESSAGES_A_PAGE = 50, 1_000
 
 
 class Day(fields.Text):
@@ -52,10 +52,13 @@ class ExportThreads(ExportThread, BrowseThreads):
 
 
 class BrowseMessages(fields.StrictSchema):
-    """A page of a transcript: after or before a message, or the page that holds one (`at`)."""
+    """A page of a transcript: after or before a message, or the page that holds one (`at`).
 
-    limit = fields.QueryInteger(1, 100, load_default=MESSAGES_A_PAGE)
-    order = fields.Choice("asc", load_default="asc")
+    Without any of these it is the last page, or the first one (`order=asc`).
+    """
+
+    limit = fields.QueryInteger(1, MAX_MESSAGES_A_PAGE, load_default=MESSAGES_A_PAGE)
+    order = fields.Choice("asc", "desc", load_default="desc")
     after = fields.ObjectId("msg")
     before = fields.ObjectId("msg")
     at = fields.ObjectId("msg")
@@ -70,6 +73,11 @@ class NumberText(fields.Number):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+    q = fields.Text(0, 512)
+    view = fields.Choice("rendered", "source", load_default="rendered")
+
+    class Meta(fields.StrictSchema.Meta):
+        unknown = EXCLUDE
 class JsonText(fields.Text):
     """A JSON array or object in a text, loaded by another field; any other text is a word."""
 

@@ -1,18 +1,19 @@
 """A thread and its messages, and the changes that their forms make."""
 
+from functools import partial
 from typing import Any
 
 from flask import Response, render_template, url_for
 
 import database
 from admin import schemas, sign_in, transcript
-from admin.answers import FILES, address, download, neighbours, save
+from admin.answers import FILES, address, download, save
 from admin.forms import Answer, Form, done
 from display.budget import Budget
+from display.entries import entries
 from exchange import exports
-from lists.messages import messages_page
-from lists.pages import Page
-from lists.summaries import Summary, summaries
+from lists.summaries import summaries
+from lists.transcripts import place_in_thread
 from runs import creation
 from runs.summaries import active_of, runs_beside
 from store import copies, messages
@@ -31,26 +32,52 @@ def thread(thread_id: str) -> Answer:
     query = read_query(_MESSAGES)
     transcript.expire(thread_id)
     with database.snapshot() as connection:
-        thread, summary, page = _read_thread(connection, thread_id, query)
-        near = neighbours(query, page)
-        beside = (page.objects, not near["has_previous"])
+        shown, part = _read(connection, thread_id, query)
+        beside = (part.page.objects, not part.has_previous)
         runs = runs_beside(connection, project(), thread_id, *beside)
         active = active_of(connection, project(), thread_id)
-        shown = {"thread": decoded(thread), "summary": summary, **transcript.choice(connection)}
-    shown |= {"messages": decoded(page.objects), "budget": Budget(), "active": active}
-    shown["entries"] = transcript.entries(shown["messages"], runs)
-    if near["has_next"] or active is None:
-        return render_template("thread.html", **shown, **near)
+    shown |= transcript.hits(thread_id, query, part.ends[1])
+    shown |= {"link": partial(transcript.link, thread_id), "query": query}
+    shown |= {"budget": Budget(), "active": active}
+    shown["entries"] = entries(shown["messages"], runs)
+    if part.has_next or active is None:
+        return render_template("thread.html", **shown)
     shown["entries"] += [("message", active.draft)] if active.draft else []
     headers = transcript.reload_headers(active.run)
-    return render_template("thread.html", **shown, **near), 200, headers
+    return render_template("thread.html", **shown), 200, headers
+
+
+def _read(
+    connection: database.Connection, thread_id: str, query: dict[str, Any]
+) -> tuple[dict[str, Any], transcript.Part]:
+    """Return what a page shows of a thread, and its part of the messages. Raises ApiError 404."""
+    thread = decoded(find_thread(connection, project(), thread_id))
+    part = transcript.part(connection, thread_id, query)
+    place = place_in_thread(connection, project(), thread_id, part.ends[0])
+    shown = {"thread": thread, "messages": decoded(part.page.objects), "place": place}
+    shown |= {"summary": summaries(connection, project(), [thread_id])[thread_id]}
+    shown |= {"has_previous": part.has_previous, "has_next": part.has_next}
+    return shown | transcript.choice(connection), part
 
 
 @bp.get("/threads/<thread_id>.json")
 def thread_json(thread_id: str) -> Response:
+    query = read_query(_MESSAGES)
     with database.snapshot() as connection:
-        thread, _, page = _read_thread(connection, thread_id, read_query(_MESSAGES))
+        thread = find_thread(connection, project(), thread_id)
+        page = transcript.part(connection, thread_id, query).page
     return answer({"thread": thread, "messages": list_object(page)})
+
+
+@bp.get("/threads/<thread_id>/messages/<message_id>")
+def message(thread_id: str, message_id: str) -> str:
+    message = decoded(_find(thread_id, message_id))
+    return render_template("object.html", thread_id=thread_id, message=message)
+
+
+@bp.get("/threads/<thread_id>/messages/<message_id>.json")
+def message_json(thread_id: str, message_id: str) -> Response:
+    return answer(_find(thread_id, message_id))
 
 
 @bp.get("/threads/<thread_id>/export")
@@ -87,8 +114,7 @@ def copy(thread_id: str) -> Answer:
 
 @bp.get("/threads/<thread_id>/messages/<message_id>/delete")
 def confirm_delete_message(thread_id: str, message_id: str) -> str:
-    with database.read() as connection:
-        message = decoded(messages.find_message(connection, project(), thread_id, message_id))
+    message = decoded(_find(thread_id, message_id))
     return render_template("confirm_message.html", thread_id=thread_id, message=message)
 
 
@@ -100,14 +126,6 @@ def delete_message(thread_id: str, message_id: str) -> Answer:
     return done("Message deleted.", url_for(".thread", thread_id=thread_id, at=message_id))
 
 
-def _read_thread(
-    connection: database.Connection, thread_id: str, query: dict[str, Any]
-) -> tuple[Object, Summary, Page]:
-    """Return the thread, its summary and a page of messages. Raises ApiError 404."""
-    thread = find_thread(connection, project(), thread_id)
-    if at := query.pop("at", None):  # the message may be deleted; half a page precedes it
-        lead = {"before": at, "limit": schemas.MESSAGES_A_PAGE // 2, "order": "asc"}
-        earlier = messages_page(connection, project(), thread_id, lead)
-        query |= {"after": earlier.objects[0]["id"]} if earlier.has_more else {}
-    page = messages_page(connection, project(), thread_id, query)
-    return thread, summaries(connection, project(), [thread_id])[thread_id], page
+def _find(thread_id: str, message_id: str) -> Object:
+    with database.read() as connection:
+        return messages.find_message(connection, project(), thread_id, message_id)

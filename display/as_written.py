@@ -1,7 +1,7 @@
 """Rules of Markdown that leave what is code, a path or mathematics as it is written.
 
-Answers about code hold `2*3*4`, `C:\\new\\_dir\\*.txt`, `__init__.py`, `\\(x\\)` and `&nbsp;`: plain
-Markdown eats some of their signs.
+Answers about code hold `2*3*4`, `C:\\new\\_dir\\*.txt`, `__init__.py`, `\\(x\\)` and `&nbsp;`.
+Plain Markdown eats some of their signs.
 """
 
 import re
@@ -82,8 +82,8 @@ def _emphasis(state: Any, silent: bool) -> bool:
 
 def _is_inside(before: str, after: str) -> bool:
     """Return whether a `*` between two signs is one of `2*3`, `(a)*(b)`, `*.txt`."""
-    is_glued = before in _GLUE or (before.isalnum() and not _is_wide(before + after))
-    return after in _TAIL or (before != "" and is_glued)
+    is_in_word = before.isalnum() and not _is_wide(before + after)
+    return is_in_word or before in _GLUE or after in _TAIL
 
 
 def _is_wide(signs: str) -> bool:

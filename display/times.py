@@ -11,18 +11,36 @@ _DAY_SECONDS = 86_400
 
 
 def ago(second: int) -> Markup:
-    """Return a <time> that reads `3 h ago` and has the exact time in its title."""
-    exact, day = _moment(second)
-    distance = _distance(unix_now() - second) or day
-    html = f'<time datetime="{exact}Z" title="{exact} UTC">{distance}</time>'
+    """Return a <time> that reads `3 h ago` and has the exact time in its title.
+
+    It has its age, too, while that changes soon: a script lets it grow.
+    """
+    exact, day, _ = _moment(second)
+    age = unix_now() - second
+    distance = _distance(age) or day
+    grows = f' data-age="{age}"' if abs(age) < _DAY_SECONDS else ""
+    html = f'<time datetime="{exact}Z" title="{exact} UTC"{grows}>{distance}</time>'
     return Markup(html)  # noqa: S704 (made of numbers)
 
 
+def clock(second: int) -> Markup:
+    """Return a <time> that reads `14:03:05 UTC`."""
+    exact, _, _ = _moment(second)
+    html = f'<time class="clock" datetime="{exact}Z">{exact[11:]} UTC</time>'
+    return Markup(html)  # noqa: S704 (made of numbers)
+
+
+def weekday(second: int) -> Markup:
+    """Return a <time> that reads `Monday 23 November 2026`."""
+    exact, _, long = _moment(second)
+    return Markup(f'<time datetime="{exact[:10]}">{long}</time>')  # noqa: S704 (made of numbers)
+
+
 @lru_cache(maxsize=1024)
-def _moment(second: int) -> tuple[str, str]:
-    """Return a time to the second, and its day."""
+def _moment(second: int) -> tuple[str, str, str]:
+    """Return a time to the second, its day, and its day with its name."""
     moment = datetime.fromtimestamp(second, UTC)
-    return moment.isoformat(" ")[:19], f"{moment:%-d %b %Y}"
+    return moment.isoformat(" ")[:19], f"{moment:%-d %b %Y}", f"{moment:%A %-d %B %Y}"
 
 
 def _distance(seconds: int) -> str:

@@ -25,13 +25,16 @@ async function copy(button, source) {
 }
 
 const pattern = document.getElementById("copy-button").content.firstElementChild;
-for (const source of document.querySelectorAll("[data-copy]")) {
-  const button = pattern.cloneNode(true);
-  button.title = source.dataset.copy;
-  button.setAttribute("aria-label", source.dataset.copy);
-  button.addEventListener("click", () => copy(button, source));
-  source.after(button);
+function offerCopies(root) {
+  for (const source of root.querySelectorAll("[data-copy]")) {
+    const button = pattern.cloneNode(true);
+    button.title = source.dataset.copy;
+    button.setAttribute("aria-label", source.dataset.copy);
+    button.addEventListener("click", () => copy(button, source));
+    source.after(button);
+  }
 }
+offerCopies(document);
 
 const all = document.querySelector("[data-select-all]");
 if (all) {
@@ -99,6 +102,10 @@ for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", (event) => {
     if (sent) event.preventDefault();
     sent = true;
+    event.submitter?.setAttribute("aria-busy", "true");
   });
-  addEventListener("pageshow", () => (sent = false));
+  addEventListener("pageshow", () => {
+    sent = false;
+    for (const button of form.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+  });
 }

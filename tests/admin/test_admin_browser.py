@@ -274,9 +274,9 @@ def test_a_bad_filter_is_explained_beside_its_field(
 @with_and_without_script
 def test_a_person_reads_a_thread(site: Server, visit: Visit, script: bool) -> None:
     thread_id = make(site, *(f"turn {number}" for number in range(60)), MARKDOWN, "long " * 1000)
-    page = visit(site, f"/admin/threads/{thread_id}", script)
+    page = visit(site, f"/admin/threads/{thread_id}?order=asc", script)
     expect(page.get_by_role("article")).to_have_count(50)
-    follow(page, "↓ Later messages")
+    follow(page, "Later")
     expect(page.get_by_role("article")).to_have_count(12)
     text = page.locator(".folded")
     assert until(lambda: text.evaluate("text => text.clientHeight < text.scrollHeight"))

@@ -1,0 +1,160 @@
+// Keeps a transcript up to date, copies texts, walks from hit to hit. Without this: links.
+"use strict";
+
+{
+  const POLL_MILLISECONDS = 2000;
+  const transcript = document.querySelector(".transcript");
+  const active = end.dataset.active;
+  const title = document.title;
+  const query = new URLSearchParams(location.search);
+
+  const messages = () => [...transcript.querySelectorAll("article.message[id]")];
+
+  // Days, in the zone of the browser.
+
+  function separate() {
+    const pattern = transcript.querySelector(".day");
+    for (const day of transcript.querySelectorAll(".day")) day.remove();
+    let last = "";
+    for (const entry of transcript.children) {
+      const time = entry.querySelector("time[datetime*=' ']");
+      const name = time && asDay.format(momentOf(time));
+      if (!name || name === last) continue;
+      last = name;
+      const day = pattern.cloneNode(true);
+      day.firstElementChild.textContent = name;
+      entry.before(day);
+    }
+  }
+
+  // The text of a message.
+
+  async function copyText(button) {
+    const answer = await fetch(button.dataset.text);
+    const parts = answer.ok ? (await answer.json()).content : [];
+    const texts = parts.map((part) => part.text?.value ?? part.refusal).filter((text) => text);
+    try {
+      await navigator.clipboard.writeText(texts.join("\n\n"));
+      say("Copied.");
+    } catch {
+      say("The browser copies nothing here: open JSON.");
+    }
+  }
+
+  function offerTexts(root) {
+    for (const button of root.querySelectorAll("[data-text]")) {
+      button.hidden = false;
+      button.addEventListener("click", () => copyText(button));
+    }
+  }
+
+  function equip(entry) {
+    showTimes(entry);
+    offerCopies(entry);
+    offerTexts(entry);
+    return entry;
+  }
+
+  // New messages.
+
+  const bar = copyOf("fresh");
+  const reveal = bar.firstElementChild;
+  reveal.addEventListener("click", async () => {
+    const [first] = await append();
+    first?.scrollIntoView({ block: "center" });
+    first?.focus();
+  });
+
+  function addressOf(twin) {
+    const last = messages().at(-1)?.id;
+    const more = last ? { after: last } : { order: "asc" };
+    const kept = Object.fromEntries([...query].filter(([name]) => ["q", "view"].includes(name)));
+    return `${here}${twin}?${new URLSearchParams({ ...more, limit: "100", ...(twin ? {} : kept) })}`;
+  }
+
+  function count(news) {
+    document.title = news ? `(${news}) ${title}` : title;
+    reveal.textContent = `${news} new message${news === "1" ? "" : "s"} – show`;
+    if (!news) bar.remove();
+    else if (!bar.isConnected) transcript.after(bar);
+  }
+
+  async function append() {
+    const answer = await fetch(addressOf(""));
+    if (!answer.ok) return [];
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // A run that ended frees the forms.
+    if (active && !page.getElementById("end").dataset.active) return location.replace(`${here}/end`), [];
+    const known = new Set([...transcript.querySelectorAll("[id]")].map((entry) => entry.id));
+    const entries = [...page.querySelector(".transcript").children].filter(
+      (entry) => entry.matches("article, section, .day") && !known.has(entry.id),
+    );
+    transcript.querySelector(".nothing")?.remove();
+    transcript.append(...entries.map(equip));
+    if (transcript.querySelector(".day")) separate();
+    tell(page.querySelector("[data-total]")?.textContent);
+    count("");
+    return entries.filter((entry) => entry.matches("article"));
+  }
+
+  function tell(total) {
+    for (const place of total ? document.querySelectorAll("[data-range]") : []) {
+      place.textContent = place.textContent.replace(/\u2013.*/, `\u2013${total}`);
+      place.parentElement.querySelector("[data-total]").textContent = total;
+    }
+  }
+
+  const isAtEnd = () => end.getBoundingClientRect().top < innerHeight + 160;
+
+  async function look() {
+    const answer = await fetch(addressOf(".json"));
+    if (answer.status === 404) return say("This thread is deleted."), false;
+    if (answer.status === 401) return location.reload(), false;
+    if (!answer.ok) return true;
+    const { data, has_more } = (await answer.json()).messages;
+    if (!data.length) return true;
+    if (!isAtEnd()) return count(`${data.length}${has_more ? "+" : ""}`), true;
+    const follows = end.getBoundingClientRect().bottom < innerHeight + 160;
+    await append();
+    if (follows) scrollTo(0, document.documentElement.scrollHeight);
+    return true;
+  }
+
+  async function poll() {
+    let goesOn = true;
+    // A run that streams here ends with a page of its own.
+    if (!document.hidden && !document.getElementById("live-run")) {
+      goesOn = await look().catch(() => true);
+    }
+    if (goesOn) setTimeout(poll, POLL_MILLISECONDS);
+  }
+
+  // The hits of a search.
+
+  const next = document.getElementById("next-hit");
+  let current = -1;
+
+  function walkHits(event) {
+    const marks = [...transcript.querySelectorAll("mark")];
+    marks[current]?.classList.remove("current");
+    if (current < 0) {
+      const from = document.querySelector("article:target") ?? transcript;
+      current = marks.findIndex((mark) => from.contains(mark)) - 1;
+      if (from !== transcript) current += 1; // the first one is in view
+    }
+    if (!marks[current + 1] && next.dataset.beyond) return (next.href = next.dataset.beyond);
+    event.preventDefault();
+    current = (current + 1) % marks.length;
+    marks[current].classList.add("current");
+    marks[current].scrollIntoView({ block: "center" });
+  }
+  next?.addEventListener("click", walkHits);
+
+  offerTexts(transcript);
+  if (transcript.querySelector(".day")) separate();
+  const isFirstLook = performance.getEntriesByType("navigation")[0]?.type === "navigate";
+  const isPlain = !location.hash && !["after", "before", "at", "order"].some((name) => query.has(name));
+  const isLong = document.querySelector(".where [rel=prev]");
+  if (isFirstLook && isPlain && isLong) messages().at(-1).scrollIntoView({ block: "end" });
+  if ("live" in transcript.dataset) setTimeout(poll, POLL_MILLISECONDS);
+}
