@@ -21,6 +21,7 @@ import database
 from config import ROOT
 from database import startup
 from models import DEFAULT_PROJECT, SCHEMA_REVISION, Base, db
+from rules.ids_and_clock import unix_now
 from store import assistants, threads
 
 FLASK = [sys.executable, "-m", "flask", "--app", "cli", "db", "upgrade", "--directory"]
@@ -196,6 +197,39 @@ def test_a_database_of_revision_0010_has_free_threads_that_take_runs(
         assert until(lambda: client.get(address).json["status"] == "completed")
         roles = [each["role"] for each in client.get("/v1/threads/thread_1/messages").json["data"]]
         assert roles == ["assistant", "user", "user"]
+
+
+def test_a_database_of_revision_0011_lists_its_threads_by_activity(
+    engine: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of those of one second the one with the newest message is the last; 5 is deleted."""
+    with old_database(engine, request, tmp_path, "0011") as app:
+
+        def fill(connection: database.Connection) -> None:
+            for seq, second in ((1, 5), (2, 7), (3, 6), (4, 5)):
+                thread = f"({seq}, 'default', 'thread_{seq}', {second}, '{{}}', '{{}}')"
+                connection.change(f"INSERT INTO threads VALUES {thread[:-1]}, NULL)")
+            for seq, second in ((1, 8), (4, 8), (3, 9), (3, 2), (1, 9), (4, 9)):
+                connection.change(
+                    "INSERT INTO messages (thread_seq, id, created_at, status, role, content,"
+                    f" attachments, metadata) SELECT {seq}, 'msg_' || count(*), {second},"
+                    " 'completed', 'user', '[]', '[]', '{}' FROM messages"
+                )
+            place = f"('default', 0, 'thread_5', 6, 5, {unix_now()})"
+            connection.change(f"INSERT INTO tombstones VALUES {place}")
+
+        database.write(fill)
+        cli.prepare_database()
+        client = app.test_client()
+        lists = {
+            query: [each["id"][-1] for each in client.get(f"/threads?{query}").json["data"]]
+            for query in ("sort=last_active_at", "sort=last_active_at&order=asc&after=thread_5")
+        }
+    assert [*lists.values()] == [["4", "1", "2", "3"], ["3", "2", "1", "4"]]
+    assert "Upgraded 4 of 4 threads" in capsys.readouterr().err
 
 
 @contextmanager

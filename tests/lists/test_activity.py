@@ -129,10 +129,11 @@ class Model:
         self.note(line["thread"])
 
     def run(self) -> None:
+        """Its own message is activity, and so are those that it adds."""
         thread_id = self.any_thread()
-        if not self.messages(thread_id):
-            return
-        body = {"assistant_id": self.assistant, "additional_messages": [MESSAGE]}
+        roles = [each["role"] for each in self.messages(thread_id)]
+        added = self.random.choice([[], [MESSAGE]]) if "user" in roles else [MESSAGE]
+        body = {"assistant_id": self.assistant, "additional_messages": added}
         run = self.call("POST", f"/threads/{thread_id}/runs", body)
         address = f"/threads/{thread_id}/runs/{run['id']}"
         assert until(lambda: self.client.get(address).json["status"] in ENDED)
@@ -186,3 +187,14 @@ def test_both_orders_are_those_of_a_model(
         order = model.random.choice(["asc", "desc"])
         place = (step, change.__name__, sort, order)
         assert model.listed(sort, order) == model.expected(sort, order), place
+
+
+def test_a_message_that_a_run_adds_is_activity_before_the_answer(client: FlaskClient) -> None:
+    first, second = (client.post("/threads", json={}).json["id"] for _ in range(2))
+    assistant = client.post("/assistants", json={"model": "m"}).json["id"]
+    rule = {"replies": [{"text": "Later.", "delay_ms": 60_000}]}
+    client.put("/_mock/replies", json={"rules": [rule]})
+    body = {"assistant_id": assistant, "additional_messages": [MESSAGE]}
+    assert client.post(f"/threads/{first}/runs", json=body).status_code == 200
+    page = client.get("/threads?sort=last_active_at").json["data"]
+    assert [each["id"] for each in page] == [first, second]
