@@ -51,6 +51,7 @@ def workloads(threads: int) -> dict[str, Request]:
     dates = f"created_after={second - 1}&created_before={second + 10 * data.SECONDS_APART}"
     full = "/v1/threads/thread_full/messages"
     after = f"thread_{threads // 10:024d}"
+    common, twentieth = "/admin/?q=weather", f"thread_{threads - 19:024d}"
     return {
         "retrieve a thread": Request("GET", one, range_=threads),
         "create, one metadata pair": Request("POST", "/v1/threads", ONE_PAIR),
@@ -60,13 +61,17 @@ def workloads(threads: int) -> dict[str, Request]:
         "list 20 messages": Request("GET", full),
         "list 100 messages": Request("GET", f"{full}?limit=100"),
         "list 20 threads": Request("GET", "/v1/threads"),
+        "list 20 threads by activity": Request("GET", "/v1/threads?sort=last_active_at"),
         "page after 90 % of threads": Request("GET", f"/v1/threads?after={after}"),
         "filter by metadata": Request("GET", f"/v1/threads?metadata[user]=u{middle // 10}"),
         "range of dates": Request("GET", f"/v1/threads?{dates}"),
         "search a rare word": Request("GET", f"/v1/threads?q=rare{middle // 10}"),
         "search a word of every message": Request("GET", "/v1/threads?q=weather&limit=20"),
-        "browse page: list": Request("GET", "/admin/"),
+        "browse page: list by activity": Request("GET", "/admin/"),
+        "browse page: list by creation": Request("GET", "/admin/?sort=created_at"),
         "browse page: search": Request("GET", f"/admin/?q=rare{middle // 10}"),
+        "browse page: search a word of every message": Request("GET", common),
+        "browse page: page 2 of that search": Request("GET", f"{common}&after={twentieth}"),
         "browse page: 50 messages shown before": Request("GET", "/admin/threads/thread_full"),
         "browse page: 10 messages at first sight": Request("GET", f"/admin{one[3:]}", "", threads),
     }
