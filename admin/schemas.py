@@ -62,6 +62,11 @@ class BrowseMessages(fields.StrictSchema):
     after = fields.ObjectId("msg")
     before = fields.ObjectId("msg")
     at = fields.ObjectId("msg")
+    q = fields.Text(0, 512)
+    view = fields.Choice("rendered", "source", load_default="rendered")
+
+    class Meta(fields.StrictSchema.Meta):
+        unknown = EXCLUDE
 
 
 class NumberText(fields.Number):
@@ -73,11 +78,6 @@ class NumberText(fields.Number):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-    q = fields.Text(0, 512)
-    view = fields.Choice("rendered", "source", load_default="rendered")
-
-    class Meta(fields.StrictSchema.Meta):
-        unknown = EXCLUDE
 class JsonText(fields.Text):
     """A JSON array or object in a text, loaded by another field; any other text is a word."""
 
