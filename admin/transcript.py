@@ -19,7 +19,7 @@ from web.request import project
 
 _RELOADS = ("queued", "in_progress", "cancelling")
 _CURSORS = ("after", "before", "at")
-_KEPT = ("q", "view", "limit")
+_KEPT = ("q", "view", "limit", "list")
 
 
 class Part(NamedTuple):

@@ -255,7 +255,7 @@ def test_all_wrong_fields_are_explained_at_once(client: FlaskClient) -> None:
     page = create(client, tools="[", top_p="x", key="k" * 65, value="kept").text
     for name in ("model", "tools", "top_p"):
         assert fault_of(page, name)
-    assert 'class="fault" id="fault-1"' in page
+    assert 'class="fault" id="fault-1-key"' in page
 
 
 def test_a_form_of_an_assistant_deleted_meanwhile_keeps_what_was_typed(

@@ -147,7 +147,40 @@ def test_a_faulty_key_of_any_length_is_marked(client: FlaskClient) -> None:
     form: dict[str, Any] = {"csrf_token": token(client), "role": "user", "content": "x"}
     answer = client.post("/admin/threads", data=form | {"key": "k" * 900, "value": "v"})
     assert answer.status_code == 400
-    assert 'class="fault" id="fault-1"' in answer.text
+    assert 'class="fault" id="fault-1-key"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([("", "v")], {"1-key": "Give this value a key."}),
+        (
+            [("same", "1"), ("other", "2"), ("same", "3")],
+            dict.fromkeys(("1-key", "3-key"), "This key is given twice."),
+        ),
+        ([("fine", "1"), ("long", "v" * 513)], {"2-value": "maximum length 512"}),
+        (
+            [("k" * 65, "v" * 513)],
+            {"1-key": "maximum length 64", "1-value": "maximum length 512"},
+        ),
+        (
+            [("same", "v" * 513), ("same", "1")],
+            {"1-key": "twice", "1-value": "maximum length 512", "2-key": "twice"},
+        ),
+    ],
+)
+def test_each_fault_of_metadata_is_told_at_its_own_field(
+    client: FlaskClient, pairs: list[tuple[str, str]], told: dict[str, str]
+) -> None:
+    form: dict[str, Any] = {"csrf_token": token(client), "role": "user", "content": "x"}
+    form |= {"key": [key for key, _ in pairs], "value": [value for _, value in pairs]}
+    answer = client.post("/admin/threads", data=form)
+    assert answer.status_code == 400
+    faults = dict(re.findall(r'<p class="fault" id="fault-([\w-]+)">([^<]+)<', answer.text))
+    assert faults.keys() == told.keys()
+    assert all(sentence in faults[place] for place, sentence in told.items())
+    assert answer.text.count('aria-invalid="true"') == len(told)
+    assert client.get("/v1/threads").json["data"] == []
 
 
 def test_a_form_tells_the_limits_of_the_api(client: FlaskClient) -> None:
