@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 DEFAULT_PROJECT = "default"
 HIDDEN_PROJECT = ""
 """The project of threads during their copy or deletion: no key opens it, no list shows it."""
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """The newest revision in migrations/; each start compares it with the database."""
 
 
@@ -224,6 +224,24 @@ class Tombstone(Base):
     touch: Mapped[int | None]
 
     __table_args__ = (sa.Index("tombstones_by_age", "deleted_at"), _KEYED)
+
+
+class DeletedThreads(Base):
+    """Threads that the browse page deleted: a part of a deletion, as export lines for Undo."""
+
+    __tablename__ = "deleted_threads"
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[str]
+    deletion: Mapped[str]
+    deleted_at: Mapped[int]
+    threads: Mapped[int]
+    lines: Mapped[str]
+
+    __table_args__ = (
+        sa.Index("deleted_threads_by_age", "deleted_at"),
+        {"sqlite_strict": True},
+    )
 
 
 class ApiKey(Base):

@@ -6,10 +6,10 @@ from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from access.sign_ins import SESSION_SECONDS
-from admin import assistants, forms, requests, runs, sign_in, thread, threads
+from admin import assistants, forms, imports, requests, runs, selection, sign_in, thread, threads
 from display.filters import FILTERS
 
-PAGES = (assistants, requests, runs, thread, threads)
+PAGES = (assistants, imports, requests, runs, selection, thread, threads)
 """The modules with views."""
 
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from flask import Response, stream_with_context, url_for
+from flask import Response, request, stream_with_context, url_for
 
 import database
-from admin import forms
+from admin import forms, schemas
 from admin.forms import Answer, done
 from exchange import exports
 from lists.pages import Page
 from rules.errors import ApiError
 from store.objects import Object
 from web.request import project
+from web.request_body import is_known
 
 FILES = {
     "json": ("application/json", "json", exports.as_jsonl),
@@ -22,6 +23,9 @@ FILES = {
     "markdown": ("text/markdown; charset=utf-8", "md", exports.as_markdown),
 }
 """The content type, the suffix and the renderer of each form of export."""
+
+
+_BROWSE = schemas.BrowseThreads()
 
 
 def neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
@@ -49,6 +53,13 @@ def address(stored: Object) -> str:
         return url_for(".assistant", assistant_id=stored["id"])
     at = stored["id"] if "thread_id" in stored else None
     return url_for(".thread", thread_id=stored.get("thread_id", stored["id"]), at=at, _anchor=at)
+
+
+def list_filters() -> dict[str, str]:
+    """Return the filters in the URL of the list, or of a page that was opened from it (`list`)."""
+    args = dict(parse_qsl(request.args.get("list", ""), keep_blank_values=True))
+    filters = forms.read_filters(args if "list" in request.args else request.args)
+    return {name: text for name, text in filters.items() if is_known(_BROWSE, name)}
 
 
 def list_address(filters: dict[str, str]) -> str:

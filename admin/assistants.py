@@ -1,21 +1,20 @@
 """The pages of assistants: list, make, edit, delete, import and export them."""
 
-from operator import attrgetter
 from typing import Any
 
-from flask import Response, render_template, request, url_for
+from flask import Response, render_template, url_for
+from marshmallow import EXCLUDE
 
 import database
 import schemas
-from admin import forms, sign_in
+from admin import sign_in
 from admin.answers import download, neighbours, save
 from admin.forms import Answer, Form, done
 from display.texts import pretty
-from exchange import exports, imports
+from exchange import exports
 from lists.assistants import assistants_page
 from lists.pages import Page
 from rules import refusals
-from rules.errors import ApiError
 from store import assistants
 from store.newest import next_second
 from store.objects import Object, decoded
@@ -24,7 +23,7 @@ from web.request_body import read_query
 from web.responses import answer, list_object
 
 bp = sign_in.bp
-_LIST = schemas.ListAssistants()
+_LIST = schemas.ListAssistants(unknown=EXCLUDE)
 
 
 @bp.get("/assistants")
@@ -112,33 +111,3 @@ def delete_assistant(assistant_id: str) -> Answer:
         lambda connection: assistants.delete_assistant(connection, project(), assistant_id)
     )
     return done("Assistant deleted.", url_for(".list_of_assistants"))
-
-
-@bp.get("/assistants/import")
-def import_form() -> str:
-    return render_template("import.html", form=Form({}, {}, {}))
-
-
-@bp.post("/assistants/import")
-def import_assistants() -> Answer:
-    form = forms.read_form()
-    if form.faults:
-        return forms.show(form, 400)
-    file = request.files.get("file")
-    data = file.read() if file else form.body["lines"].encode()
-    try:
-        outcomes = _import(data, form.body["on_conflict"])
-    except ApiError as refusal:
-        return forms.show_again(refusal)
-    return render_template("import.html", form=Form({}, {}, {}), outcomes=outcomes)
-
-
-def _import(data: bytes, on_conflict: str) -> list[imports.Outcome]:
-    """Store lines; return their outcomes in order. Raises ApiError 400 (none, too many), 503."""
-    if not data.strip():
-        raise refusals.nothing_to_import()
-    lines = data.split(b"\n")
-    if len(lines) > forms.MAX_LINES + data.endswith(b"\n"):
-        raise refusals.too_many_lines(forms.MAX_LINES)
-    outcomes = imports.import_lines(project(), lines, on_conflict, None)
-    return sorted(outcomes, key=attrgetter("line"))

@@ -1,9 +1,10 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flask import flash, redirect, render_template, request
+from flask import current_app, flash, redirect, render_template, request
 from marshmallow import Schema, ValidationError
 from werkzeug.wrappers import Response
 
@@ -65,12 +66,13 @@ class _Kind(NamedTuple):
     texts: tuple[str, ...] = ("role", "content")  # the fields beside metadata
     characters: int = _MAX_CHARACTERS
     fields: int = _MAX_FIELDS
+    is_large: bool = False  # its file may be as large as any body
 
 
-def read_filters() -> dict[str, str]:
-    """Return the URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
+def read_filters(args: Mapping[str, str]) -> dict[str, str]:
+    """Return a URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
     # A form sends the line breaks of its hidden fields as CR LF. Blank metadata is a filter, too.
-    args = {name: text.replace("\r\n", "\n") for name, text in request.args.items()}
+    args = {name: text.replace("\r\n", "\n") for name, text in args.items()}
     filters = {name: text for name, text in args.items() if text.strip() or name[:9] == "metadata["}
     key, equals, value = filters.get("pair", "").partition("=")
     if equals:
@@ -119,6 +121,8 @@ def refuse_large_form() -> None:
     kind = FORMS.get(request.endpoint or "")
     if kind is None:
         request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
+    elif kind.is_large:
+        request.max_content_length = current_app.config["MAX_BODY_BYTES"]
     # The fields are counted before they are parsed: each takes far more memory than its bytes.
     most = kind.fields if kind else _MAX_FIELDS
     request.max_form_parts = most  # of a form with a file, which has no `&` between them
@@ -206,6 +210,10 @@ FORMS = {
     "admin.save_assistant": _assistant(EditAssistant()),
     "admin.import_assistants": _Kind(
         "import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES
+    ),
+    "admin.import_threads": _Kind(
+        *("import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES),
+        is_large=True,
     ),
 }
 """The forms, by the view that receives each."""

@@ -8,21 +8,26 @@ from marshmallow import EXCLUDE, ValidationError, missing, pre_load
 
 from rules import errors, fields
 from rules.strict_json import parse
-from schemas import FORMATS, MAX_TOOLS, TOOLS, ListThreads, ModifyAssistant
+from schemas import FORMATS, MAX_TOOLS, SORTS, TOOLS, ListThreads, ModifyAssistant
 
 MESSAGES_A_PAGE, MAX_MESSAGES_A_PAGE = 50, 1_000
 
 
 class Day(fields.Text):
-    """A date (UTC); loads as its first second plus `seconds` (of the field's metadata)."""
+    """A date, with the offset of its zone or in UTC: `2026-11-22`, `2026-11-22+01:00`.
+
+    Loads as its first second plus `seconds` (of the field's metadata).
+    """
 
     def read(self, value: Any) -> Any:
         try:
-            start = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+            has_zone = len(value) > len("2026-11-22")
+            start = datetime.strptime(value, "%Y-%m-%d%z" if has_zone else "%Y-%m-%d")
+            second = int((start if has_zone else start.replace(tzinfo=UTC)).timestamp())
         except ValueError as error:
             sentence = "Write it as year-month-day, for example 2026-11-22."
             raise ValidationError(errors.Fault("invalid_value", sentence)) from error
-        return max(0, int(start.timestamp()) + self.metadata["seconds"])
+        return max(0, second + self.metadata["seconds"])
 
 
 class MalformedPair(fields.Text):
@@ -33,22 +38,28 @@ class MalformedPair(fields.Text):
 
 
 class BrowseThreads(ListThreads):
-    """The filters of the list, with dates instead of seconds."""
+    """The filters of the list, with dates instead of seconds; a page ignores all else."""
 
     since = Day(attribute="created_after", metadata={"seconds": -1})
     until = Day(attribute="created_before", metadata={"seconds": 86_400})
     pair = MalformedPair()
+    sort = fields.Choice(*SORTS, load_default="last_active_at")
 
     class Meta(fields.StrictSchema.Meta):
         exclude = ("created_after", "created_before")
+        unknown = EXCLUDE
 
 
 class ExportThread(fields.StrictSchema):
     form = fields.Choice("json", "jsonl", "markdown", data_key="as", load_default="jsonl")
 
+    class Meta(fields.StrictSchema.Meta):
+        unknown = EXCLUDE
+
 
 class ExportThreads(ExportThread, BrowseThreads):
-    pass
+    class Meta(BrowseThreads.Meta):
+        pass
 
 
 class BrowseMessages(fields.StrictSchema):

@@ -1,7 +1,6 @@
 """`flask export`, `flask import` and `flask prune`: threads out, in, and away."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ import database
 from cli.backup import whole_file
 from cli.options import age, count_threads, metadata, moment, prepared_database, progress, project
 from exchange import exports, imports
+from exchange.reports import Report, in_words
 from lists.threads import has_pair
 from models import Thread
 from rules.ids_and_clock import unix_now
 from store import deletions
 
 _PRUNED_AT_ONCE = 500
-_TOLD_OF_A_KIND = 5
-_OF_ONE_LINE = re.compile(r"\b(?:thread|msg|asst|conv)_[\w-]+|\d+")
 to_file = click.option(
     "--output", "path", type=click.Path(dir_okay=False), default="-", help="Default: stdout."
 )
@@ -80,47 +78,19 @@ def output(path: str) -> Iterator[IO[bytes]]:
 @project
 def import_(files: tuple[IO[bytes], ...], on_conflict: str, project: str) -> None:
     """Read JSON Lines, keeping ids and times; a bad line loses nothing else."""
-    counts = dict.fromkeys(("imported", "replaced", "skipped", "refused"), 0)
+    counts = Counter[str]()
     for file in files:
-        size = os.fstat(file.fileno()).st_size
-        with (
-            _teller(file.name) as tell,
-            prepared_database(),
-            progress(f"Read {file.name}:", "bytes", size) as step,
-        ):
+        size, report = os.fstat(file.fileno()).st_size, Report()
+        with prepared_database(), progress(f"Read {file.name}:", "bytes", size) as step:
             for outcome in imports.import_lines(project, _counted(file, step), on_conflict):
-                counts[outcome.result] += 1
-                tell(outcome)
-    click.echo(", ".join(f"{result} {count:,}" for result, count in counts.items()), err=True)
+                if reason := report.add(outcome):
+                    click.echo(f"{file.name}:{outcome.line}: {reason}", err=True)
+        for sentence in report.rest():
+            click.echo(f"{file.name}: {sentence}", err=True)
+        counts.update(report.counts)
+    click.echo(in_words(counts), err=True)
     if counts["refused"]:
         raise SystemExit(1)
-
-
-@contextmanager
-def _teller(name: str) -> Iterator[Callable[[imports.Outcome], None]]:
-    """Yield a function that tells why a line of a file is refused; at the end tell what is counted.
-
-    Of reasons that differ in ids and numbers at most, the first five are told.
-    """
-    kinds, examples, notes = Counter[str](), dict[str, str](), Counter[str]()
-
-    def tell(outcome: imports.Outcome) -> None:
-        if outcome.result != "skipped":
-            notes.update(outcome.notes)
-        if not outcome.reason:
-            return
-        kind = _OF_ONE_LINE.sub("", outcome.reason)
-        kinds[kind] += 1
-        examples.setdefault(kind, outcome.reason)
-        if kinds[kind] <= _TOLD_OF_A_KIND:
-            click.echo(f"{name}:{outcome.line}: {outcome.reason}", err=True)
-
-    yield tell
-    for kind, count in kinds.items():
-        if (more := count - _TOLD_OF_A_KIND) > 0:
-            click.echo(f"{name}: … and {more:,} more like it: {examples[kind]}", err=True)
-    for note in imports.told(notes):
-        click.echo(f"{name}: {note}", err=True)
 
 
 def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[bytes]:

@@ -7,12 +7,16 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
+from display.snippets import snippet
 from display.texts import short
 from display.times import ago
 from display.titles import title
+from lists.snippets import Hit
 from lists.summaries import MAX_COUNTED_MESSAGES, Summary
 
 SHOWN_CHIPS = 4
+_LONGEST_LIST = 1_000
+"""Servers refuse a long address: a thread opened from a list with longer filters forgets them."""
 
 
 class Chip(NamedTuple):
@@ -29,22 +33,50 @@ class Row(NamedTuple):
     """A thread in a list; `chips` are its first pairs of metadata, `more` counts the others."""
 
     id: str
+    address: str
     title: str
+    snippet: Markup
     run_status: str | None
     messages: str
-    active: Markup
+    time: Markup
+    state: str
     chips: list[Chip]
     more: int
 
 
-def row(thread: Mapping[str, Any], summary: Summary) -> Row:
-    """Return a decoded thread object as a list shows it."""
+def row(
+    thread: Mapping[str, Any], summary: Summary, filters: Mapping[str, str], hit: Hit | None = None
+) -> Row:
+    """Return a decoded thread object as a list with filters shows it."""
     pairs = list(thread["metadata"].items())
-    active = ago(summary.last_active_at)
-    chips = [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]]
-    more = max(0, len(pairs) - SHOWN_CHIPS)
-    counted = message_count(summary)
-    return Row(thread["id"], headline(summary), summary.run_status, counted, active, chips, more)
+    is_by_creation = filters.get("sort") == "created_at"
+    return Row(
+        thread["id"],
+        address_of(thread["id"], hit and hit.message_id, filters),
+        headline(summary),
+        snippet(hit.text, filters["q"]) if hit else Markup(),
+        summary.run_status,
+        message_count(summary),
+        ago(thread["created_at"] if is_by_creation else summary.last_active_at),
+        state(summary),
+        [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]],
+        max(0, len(pairs) - SHOWN_CHIPS),
+    )
+
+
+def state(summary: Summary) -> str:
+    """Return a text that changes with what a row shows of its thread's messages and run."""
+    return f"{summary.messages} {summary.last_active_at} {summary.run_status or ''}".strip()
+
+
+def address_of(thread_id: str, message_id: str | None, filters: Mapping[str, str]) -> str:
+    """Return the address of a thread, at a message, that knows the list from which it is opened."""
+    behind = urlencode(filters)
+    query = {"at": message_id, "q": filters.get("q") if message_id else None}
+    query["list"] = behind if len(behind) <= _LONGEST_LIST else None
+    shown = urlencode({name: text for name, text in query.items() if text})
+    anchor = f"#{message_id}" if message_id else ""
+    return f"/admin/threads/{thread_id}{'?' if shown else ''}{shown}{anchor}"
 
 
 @lru_cache(maxsize=1024)

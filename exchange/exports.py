@@ -29,14 +29,20 @@ ListPage = Callable[[database.Connection, str, dict[str, Any]], Page]
 
 
 def export(project: str, query: dict[str, Any], render: Render) -> Iterator[Iterator[bytes]]:
-    """Yield each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
+    """Return each thread of a list query as pieces of bytes, oldest first. Raises ApiError 503."""
     filters = {name: value for name, value in query.items() if name not in _OF_A_PAGE}
-    for thread in _each(threads_page, project, filters):
-        pieces = export_thread(project, thread["id"], render)
+    ids = (thread["id"] for thread in _each(threads_page, project, filters))
+    return export_named(project, ids, render)
+
+
+def export_named(project: str, ids: Iterable[str], render: Render) -> Iterator[Iterator[bytes]]:
+    """Yield each of the threads that still exist as pieces of bytes."""
+    for thread_id in ids:
+        pieces = export_thread(project, thread_id, render)
         try:
             first = next(pieces)
         except ApiError as refusal:
-            if refusal.status != 404:  # deleted since its page was read
+            if refusal.status != 404:  # deleted since its id was read
                 raise
         else:
             yield chain([first], pieces)
@@ -47,16 +53,23 @@ def export_thread(project: str, thread_id: str, render: Render) -> Iterator[byte
     # The file keeps the transaction short: a slow client does not hold a snapshot open.
     with SpooledTemporaryFile(_SPOOL_BYTES) as spool:
         with database.snapshot(is_long=True) as connection:
-            thread = threads.find_row(connection, project, thread_id)
-            rows = batches.all_rows(connection, thread.seq, _MESSAGES_AT_ONCE)
-            objects = (message_object(row, thread_id) for row in rows)
-            runs = read_runs(connection, thread.seq, thread_id)
             # writelines() would hold all of it in memory.
-            for piece in render(thread_object(thread), objects, runs):
+            for piece in thread_pieces(connection, project, thread_id, render):
                 spool.write(piece)
         spool.seek(0)
         while piece := spool.read(_PIECE_BYTES):
             yield piece
+
+
+def thread_pieces(
+    connection: database.Connection, project: str, thread_id: str, render: Render
+) -> Iterator[bytes]:
+    """Yield one thread as pieces of bytes, while a transaction reads it. Raises ApiError 404."""
+    thread = threads.find_row(connection, project, thread_id)
+    rows = batches.all_rows(connection, thread.seq, _MESSAGES_AT_ONCE)
+    objects = (message_object(row, thread_id) for row in rows)
+    runs = read_runs(connection, thread.seq, thread_id)
+    yield from render(thread_object(thread), objects, runs)
 
 
 def export_assistants(project: str) -> Iterator[bytes]:
@@ -89,6 +102,20 @@ def as_markdown(thread: Object, messages: Iterable[Object], _: Runs) -> Iterator
 
 
 RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
+
+
+def as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield threads as one JSON array; each thread is the pieces of a line."""
+    opening = b"["
+    for pieces in threads:
+        yield opening
+        last = next(pieces)
+        for piece in pieces:
+            yield last
+            last = piece
+        yield last.rstrip(b"\n")
+        opening = b",\n"
+    yield b"[]\n" if opening == b"[" else b"]\n"
 
 
 def _each(list_page: ListPage, project: str, filters: dict[str, Any]) -> Iterator[Object]:

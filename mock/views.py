@@ -16,7 +16,7 @@ from exchange import imports
 from exchange.older_forms import Notes
 from mock import schemas
 from mock.log_rows import as_object
-from models import Assistant, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
+from models import Assistant, DeletedThreads, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
 from players import pool
 from rules import refusals
 from rules.ids_and_clock import sources
@@ -188,7 +188,8 @@ def _mock() -> "mock.Mock":
 
 def _load_seed(connection: database.Connection) -> None:
     """Replace a snapshot's rows by the seed. Other requests may write to the database meanwhile."""
-    for table in (Assistant, RunStep, Run, Message, Thread, Tombstone, StoredAnswer):
+    replaced = (Assistant, RunStep, Run, Message, Thread, Tombstone, StoredAnswer, DeletedThreads)
+    for table in replaced:
         connection.change(sa.delete(table))
     imports.load_seed(connection, current_app.config["SEED"])
     connection.raw.commit()

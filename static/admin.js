@@ -1,4 +1,4 @@
-// Adds to the browse page what it can do without: copying, selecting all, `/`, live lengths.
+// Adds to the browse page what it can do without: copying, `/`, live lengths.
 "use strict";
 
 const status = document.getElementById("status");
@@ -35,27 +35,6 @@ function offerCopies(root) {
   }
 }
 offerCopies(document);
-
-const all = document.querySelector("[data-select-all]");
-if (all) {
-  const boxes = [...document.querySelectorAll("input[name=id]")];
-  const remove = document.querySelector("[data-count]");
-  const count = () => {
-    const chosen = boxes.filter((box) => box.checked).length;
-    remove.disabled = !chosen;
-    remove.textContent = chosen ? `${remove.dataset.count} ${chosen} selected…` : "Delete selected…";
-    all.checked = chosen === boxes.length;
-    all.indeterminate = chosen > 0 && chosen < boxes.length;
-  };
-  all.parentElement.hidden = false;
-  all.addEventListener("change", () => {
-    for (const box of boxes) box.checked = all.checked;
-    count();
-  });
-  for (const box of boxes) box.addEventListener("change", count);
-  addEventListener("pageshow", count);
-  count();
-}
 
 document.addEventListener("keydown", (event) => {
   const search = document.querySelector("[data-slash]");

@@ -13,7 +13,7 @@ from database import Connection, Values
 from models import ACTIVE_STATUSES, HIDDEN_PROJECT, Message, Run, StoredAnswer, Thread
 from rules import refusals
 from rules.errors import ApiError
-from store import stored_answers
+from store import deleted_threads, stored_answers
 from store.tombstones import burial, bury
 
 MESSAGES_AT_ONCE = 500
@@ -23,6 +23,7 @@ LEFT_SECONDS = 3_600
 """The process of a copy has ended when the copy is still hidden after this time."""
 _PLACE = (Thread.id, Thread.created_at, Thread.seq, Thread.last_active_at, Thread.touch)
 _Condition = sa.ColumnElement[bool]
+_Before = Callable[[Connection, list[str]], None]
 _IS_NAMED = Thread.id == sa.bindparam("thread_id")
 _MESSAGES = sa.select(Message.seq).where(Message.thread_seq == sa.bindparam("of_seq"))
 _SOME_MESSAGES = _MESSAGES.order_by(Message.seq).limit(sa.bindparam("most"))
@@ -42,10 +43,18 @@ def delete_thread(project: str, thread_id: str) -> None:
 
 
 def delete_threads(
-    project: str, which: _Condition, values: Values | None = None, seconds: float | None = None
+    project: str,
+    which: _Condition,
+    values: Values | None = None,
+    seconds: float | None = None,
+    before: _Before | None = None,
 ) -> int:
-    """Delete the project's threads that meet a condition; return how many."""
-    change = partial(_delete, which=which, values={"of_project": project, **(values or {})})
+    """Delete the project's threads that meet a condition; return how many.
+
+    `before` gets their ids in the same transaction, when nobody else can change them.
+    """
+    of_project = {"of_project": project, **(values or {})}
+    change = partial(_delete, which=which, values=of_project, before=before)
     count, hidden = database.write(change, seconds)  # after this no reader finds them
     with suppress(ApiError):  # they are gone for all readers; delete_left() deletes what stays
         for seq in hidden:
@@ -60,21 +69,27 @@ def delete_hidden(seq: int, seconds: float | None = None) -> None:
 
 
 def delete_left() -> None:
-    """Delete the hidden threads of processes that have ended, and the answers that are too old."""
+    """Delete the hidden threads of processes that have ended, and what is kept too long."""
     database.write(stored_answers.delete_expired)
+    database.write(deleted_threads.purge)
     with database.read() as connection:
         rows = connection.rows(_LEFT, {"before": int(time.time()) - LEFT_SECONDS})
     for row in rows:
         delete_hidden(row.seq)
 
 
-def _delete(connection: Connection, which: _Condition, values: Values) -> tuple[int, list[int]]:
+def _delete(
+    connection: Connection, which: _Condition, values: Values, before: _Before | None
+) -> tuple[int, list[int]]:
     """Delete threads, or hide them if they are large; return their number and the hidden ones."""
     statements = _statements(which)
     # The lock waits for unfinished appends: the condition then sees their messages.
-    seqs = [row.seq for row in connection.rows(statements.lock, values)]
-    if not seqs:
+    rows = connection.rows(statements.lock, values)
+    if not rows:
         return 0, []
+    if before:
+        before(connection, [row.id for row in rows])
+    seqs = [row.seq for row in rows]
     bury(connection, statements.bury, values)
     stored_answers.forget(connection, statements.forget, values)
     most = MESSAGES_AT_ONCE + 1
@@ -106,7 +121,9 @@ class _Statements:
         some = contents.where(these).limit(sa.bindparam("most")).subquery()
         own_id = Thread.id + ":" + sa.cast(Thread.seq, sa.Text)
         hidden = {"project": HIDDEN_PROJECT, "id": own_id, "created_at": 0, "metadata": "{}"}
-        self.lock = sa.select(Thread.seq).where(these).order_by(Thread.seq).with_for_update()
+        self.lock = (
+            sa.select(Thread.seq, Thread.id).where(these).order_by(Thread.seq).with_for_update()
+        )
         self.bury = burial(places)
         ids, seqs = (
             sa.select(each).where(these).scalar_subquery() for each in (Thread.id, Thread.seq)

@@ -7,7 +7,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from flask import current_app
-from marshmallow import Schema
+from marshmallow import EXCLUDE, Schema
 from werkzeug.exceptions import ClientDisconnected
 
 from database.waits import Places
@@ -35,11 +35,14 @@ def read_body(schema: Schema) -> dict[str, Any]:
 
 
 def read_query(schema: Schema) -> dict[str, Any]:
-    """Load the query string, `metadata[k]=v` as a dict. Raises ApiError, ValidationError (400)."""
+    """Load the query string, `metadata[k]=v` as a dict. Raises ApiError, ValidationError (400).
+
+    A schema that excludes unknown keys (that of a page) reads its own parameters only.
+    """
     texts: dict[str, Any] = {}
     pairs: dict[str, str] = {}
     for name, values in current().args.lists():
-        if name in _IGNORED:
+        if name in _IGNORED or (schema.unknown == EXCLUDE and not is_known(schema, name)):
             continue
         if len(values) > 1:
             raise refusals.duplicate_parameter(name)
@@ -52,6 +55,13 @@ def read_query(schema: Schema) -> dict[str, Any]:
     if pairs:
         texts.setdefault("metadata", pairs)
     return schema.load(texts)  # type: ignore[no-any-return]
+
+
+def is_known(schema: Schema, name: str) -> bool:
+    """Return whether a schema has a field for a parameter."""
+    keys = {field.data_key or key for key, field in schema.load_fields.items()}
+    is_pair = name.startswith("metadata[") and name.endswith("]")
+    return ("metadata" if is_pair else name) in keys
 
 
 def read_bytes() -> bytes:

@@ -125,7 +125,7 @@ def test_a_list_of_threads_with_the_largest_metadata_is_a_bounded_page(client: F
         messages = [{"role": "user", "content": "&" * 256_000}]
         client.post("/v1/threads", json={"metadata": metadata, "messages": messages})
     page = client.get("/admin/?limit=50", buffered=True)
-    assert page.data.count(b"<tr>") == 51
+    assert page.data.count(b"<tr") == 51
     assert len(page.data) < 2_000_000
 
 

@@ -1,0 +1,124 @@
+"""What the browse page deleted a short while ago: export lines, kept so that it can be undone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from database import Connection
+from models import DeletedThreads, Message, Run, RunStep, Thread
+from rules.ids_and_clock import unix_now
+from store import messages
+from store.batches import Source
+
+KEPT_SECONDS = 600
+MOST_BYTES = 32_000_000
+"""What a project may keep. More cannot be undone, and the page says so before it deletes."""
+_OBJECT_BYTES = 600  # the keys of an object, and what JSON adds to its texts
+_IDS_AT_ONCE = 100
+
+_bound: Any = sa.bindparam
+_OF_PROJECT = DeletedThreads.project == _bound("of_project")
+_IS_KEPT = (_OF_PROJECT, DeletedThreads.deleted_at > _bound("expiry"))
+_IS_DELETION = (*_IS_KEPT, DeletedThreads.deletion == _bound("of_deletion"))
+_EXPIRED = DeletedThreads.deleted_at <= _bound("expiry")
+_NEWEST = sa.select(sa.func.max(Thread.seq))
+_INSERT = sa.insert(DeletedThreads)
+_PURGE = sa.delete(DeletedThreads).where(_EXPIRED)
+_HAS_EXPIRED = sa.select(DeletedThreads.seq).where(_EXPIRED).limit(1)
+_FORGET = sa.delete(DeletedThreads).where(*_IS_DELETION)
+_LINES = sa.select(DeletedThreads.lines).where(*_IS_DELETION).order_by(DeletedThreads.seq)
+_BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.octet_length(DeletedThreads.lines)), 0))
+_KEPT_BYTES = _BYTES.where(*_IS_KEPT)
+_RECENT = (
+    sa.select(
+        DeletedThreads.deletion,
+        sa.func.sum(DeletedThreads.threads).label("threads"),
+        sa.func.max(DeletedThreads.deleted_at).label("deleted_at"),
+    )
+    .where(*_IS_KEPT)
+    .group_by(DeletedThreads.deletion)
+    .order_by(sa.func.max(DeletedThreads.seq).desc())
+    .limit(3)
+)
+
+
+def keep(connection: Connection, project: str, deletion: str, lines: Sequence[bytes]) -> None:
+    """Store the export lines of threads that this transaction deletes."""
+    purge(connection)
+    values = {"project": project, "deletion": deletion, "deleted_at": unix_now()}
+    text = b"".join(lines).decode()
+    connection.change(_INSERT, {**values, "threads": len(lines), "lines": text})
+
+
+def recent(connection: Connection, project: str) -> list[Any]:
+    """Return the newest deletions that can be undone: (deletion, threads, deleted_at)."""
+    return connection.rows(_RECENT, _key(project))
+
+
+def has_expired(connection: Connection) -> bool:
+    """Return whether some lines have been kept too long."""
+    return connection.row(_HAS_EXPIRED, _expiry()) is not None
+
+
+def purge(connection: Connection) -> None:
+    """Delete the lines that have been kept long enough."""
+    connection.change(_PURGE, _expiry())
+
+
+def lines_of(connection: Connection, project: str, deletion: str) -> list[bytes]:
+    """Return the lines of a deletion; none when it is too old."""
+    rows = connection.rows(_LINES, _key(project) | {"of_deletion": deletion})
+    return [line for row in rows for line in row.lines.encode().splitlines(keepends=True)]
+
+
+def forget(connection: Connection, project: str, deletion: str) -> None:
+    """Delete the lines of a deletion that is undone."""
+    connection.change(_FORGET, _key(project) | {"of_deletion": deletion})
+
+
+def room(connection: Connection, project: str) -> int:
+    """Return how many bytes the project may keep besides what it keeps."""
+    return MOST_BYTES - int(connection.value(_KEPT_BYTES, _key(project)))
+
+
+def fits(connection: Connection, project: str, ids: Sequence[str]) -> bool:
+    """Return whether there is room for the lines of threads, by the bytes in their rows."""
+    rest = room(connection, project)
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        values = {"of_project": project, "ids": ids[start : start + _IDS_AT_ONCE]}
+        rest -= sum(int(connection.value(size, values)) for size in _SIZES)
+        if rest < 0:
+            return False
+    return True
+
+
+def newest_seq(connection: Connection) -> int:
+    """Return the `seq` of the newest thread of all."""
+    return int(connection.value(_NEWEST) or 0)
+
+
+def _key(project: str) -> dict[str, Any]:
+    return {"of_project": project, **_expiry()}
+
+
+def _expiry() -> dict[str, int]:
+    return {"expiry": unix_now() - KEPT_SECONDS}
+
+
+def _size(columns: Any, parent: str) -> Any:
+    """Return the SELECT of the bytes in rows, each with the keys of its object."""
+    size = Source(columns, parent).size.element + _OBJECT_BYTES
+    return sa.select(sa.func.coalesce(sa.func.sum(size), 0))
+
+
+_NAMED = sa.select(Thread.seq).where(
+    Thread.project == _bound("of_project"), Thread.id.in_(_bound("ids", expanding=True))
+)
+_RUNS = sa.select(Run.seq).where(Run.thread_seq.in_(_NAMED))
+_SIZES = (
+    _size(Thread.__table__.c, "seq").where(Thread.seq.in_(_NAMED)),
+    _size(messages.COLUMNS, "thread_seq").where(Message.thread_seq.in_(_NAMED)),
+    _size(Run.__table__.c, "thread_seq").where(Run.thread_seq.in_(_NAMED)),
+    _size(RunStep.__table__.c, "run_seq").where(RunStep.run_seq.in_(_RUNS)),
+)
