@@ -16,19 +16,21 @@ from benchmarks.load import Figures, Request, cpu_seconds, measure
 from config import ROOT
 
 RUNS, TOKENS_A_SECOND = 50, 20
-_SHORT, _LONG = "50/2", "2000/1"
+_SHORT, _FAST, _STEADY = "50/2", "20000/0", "2000/1"
 Address = tuple[str, int]
 
 
 class Cost(NamedTuple):
     """Milliseconds to the first delta and to the last, asked directly and through this server;
-    CPU microseconds a token; milliseconds of a retrieval without and beside RUNS runs."""
+    CPU microseconds a token, as fast as they come and one each millisecond; milliseconds of a
+    retrieval without and beside RUNS runs."""
 
     first_direct: float
     first: float
     last_direct: float
     last: float
-    cpu: float
+    cpu_fast: float
+    cpu_steady: float
     retrieve_p99_alone: float
     retrieve_p99: float
 
@@ -46,8 +48,10 @@ def _endpoint() -> Iterator[Address]:
     command = [sys.executable, "-m", "benchmarks.endpoint"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield "127.0.0.1", int(process.stdout.readline())
-        process.kill()
+        try:
+            yield "127.0.0.1", int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 async def _cost(one: Running, there: Address, rounds: int, seconds: int) -> Cost:
@@ -55,12 +59,16 @@ async def _cost(one: Running, there: Address, rounds: int, seconds: int) -> Cost
     for _ in range(rounds):
         direct.append(await _directly(there, _SHORT))
         through.append(await _through(one, _SHORT))
-    before = cpu_seconds(one.pids)
-    count = len(await _through(one, _LONG))
-    cpu = (cpu_seconds(one.pids) - before) / count * 1e6
+    cpu = [await _cpu(one, name) for name in (_FAST, _STEADY)]
     alone, beside = await _retrievals(one, seconds)
     times = [_median(found, place) for place in (0, -1) for found in (direct, through)]
-    return Cost(*times, cpu, alone.p99, beside.p99)
+    return Cost(*times, *cpu, alone.p99, beside.p99)
+
+
+async def _cpu(one: Running, name: str) -> float:
+    before = cpu_seconds(one.pids)
+    count = len(await _through(one, name))
+    return (cpu_seconds(one.pids) - before) / count * 1e6
 
 
 async def _retrievals(one: Running, seconds: int) -> tuple[Figures, Figures]:
@@ -96,7 +104,7 @@ async def _deltas(address: Address, path: str, body: Any, mark: bytes) -> list[f
     """Return the milliseconds to each line of a stream that has a mark."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-    reader, writer = await asyncio.open_connection(*address)
+    reader, writer = await asyncio.open_connection(*address, limit=1 << 20)
     began, found = time.perf_counter(), []
     writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)
     async for line in reader:

@@ -106,7 +106,8 @@ def _model(result: dict[str, Any]) -> str:
         "A model's endpoint behind one worker, asked directly and through the server in turn: the "
         f"first delta comes after {cost.first_direct:.1f} and {cost.first:.1f} ms (p50), the last "
         f"of 50 after {cost.last_direct:.0f} and {cost.last:.0f} ms. A streamed token takes "
-        f"{cost.cpu:.0f} µs of CPU. Beside 50 runs of 20 tokens a second a thread is retrieved "
+        f"{cost.cpu_fast:.0f} µs of CPU as fast as they come, {cost.cpu_steady:.0f} if one comes "
+        f"each millisecond. Beside 50 runs of 20 tokens a second a thread is retrieved "
         f"with a p99 of {cost.retrieve_p99:.1f} ms, without them {cost.retrieve_p99_alone:.1f}."
     )
 
