@@ -32,6 +32,16 @@ class _Given(fields.StrictSchema):
             field_obj.null_as, field_obj.allow_none = missing, True
 
 
+class Seconds(fields.Integer):
+    """Seconds since 1970."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(0, MAX_SECONDS, **kwargs)
+
+    def json_schema(self) -> dict[str, Any]:
+        return super().json_schema() | {"examples": [1_704_067_200]}
+
+
 # Parts of a message
 
 
@@ -144,7 +154,11 @@ class CreateToolResources(ToolResources):
 # Request bodies
 
 
+_ONE_PAIR = {"metadata": {"user": "u3"}}
+
+
 class CreateMessage(fields.StrictSchema):
+    example = {"role": "user", "content": "Which tram goes up to the castle?"}
     role = fields.Choice("user", "assistant", required=True)
     content = Content(fields.Variant({"text": TextPart(), **_IMAGES}), required=True)
     attachments = fields.Array(fields.Object(Attachment), maximum=10, allow_none=True)
@@ -152,21 +166,25 @@ class CreateMessage(fields.StrictSchema):
 
 
 class ModifyMessage(fields.StrictSchema):
+    example = _ONE_PAIR
     metadata = fields.Metadata()
 
 
 class CreateThread(_Given):
+    example = {"messages": [CreateMessage.example], "metadata": {"user": "u3", "topic": "trams"}}
     messages = fields.Array(fields.Object(CreateMessage), maximum=MAX_FIRST_MESSAGES)
     tool_resources = fields.Object(CreateToolResources, allow_none=True)
     metadata = fields.Metadata()
 
 
 class ModifyThread(fields.StrictSchema):
+    example = _ONE_PAIR
     tool_resources = fields.Object(ToolResources, allow_none=True)
     metadata = fields.Metadata()
 
 
 class CopyThread(fields.StrictSchema):
+    example = _ONE_PAIR
     metadata = fields.Metadata()
 
 
@@ -186,7 +204,7 @@ class ListAssistants(_Page):
 class ListMessages(_Page):
     after = fields.ObjectId("msg")
     before = fields.ObjectId("msg")
-    run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS)
+    run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, metadata={"examples": ["run_abc123"]})
 
 
 SORTS = ("created_at", "last_active_at")
@@ -196,10 +214,10 @@ class ListThreads(_Page):
     after = fields.ObjectId("thread")
     before = fields.ObjectId("thread")
     metadata = fields.Metadata()
-    created_after = fields.QueryInteger(0, MAX_SECONDS)
-    created_before = fields.QueryInteger(0, MAX_SECONDS)
+    created_after = fields.QueryInteger(0, MAX_SECONDS, metadata={"examples": [1_704_067_200]})
+    created_before = fields.QueryInteger(0, MAX_SECONDS, metadata={"examples": [1_704_153_600]})
     sort = fields.Choice(*SORTS, load_default="created_at")
-    q = fields.Text(maximum=512, metadata={"pattern": A_WORD})
+    q = fields.Text(maximum=512, metadata={"pattern": A_WORD, "examples": ["castle tram"]})
 
 
 # Objects that go out
@@ -208,7 +226,7 @@ class ListThreads(_Page):
 class ThreadObject(fields.StrictSchema):
     id = fields.ObjectId("thread", required=True)
     object = fields.Choice("thread", required=True)
-    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    created_at = Seconds(required=True)
     metadata = fields.Metadata(required=True)
     tool_resources = fields.Object(ToolResources, required=True, allow_none=True)
 
@@ -277,14 +295,14 @@ _STORED_PARTS = {"text": TextPartObject(), **_IMAGES, "refusal": RefusalPart()}
 class MessageObject(fields.StrictSchema):
     id = fields.ObjectId("msg", required=True)
     object = fields.Choice("thread.message", required=True)
-    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    created_at = Seconds(required=True)
     assistant_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
     thread_id = fields.ObjectId("thread", required=True)
     run_id = fields.Text(maximum=fields.MAX_ID_CHARACTERS, required=True, allow_none=True)
     status = fields.Choice("in_progress", "incomplete", "completed", required=True)
     incomplete_details = fields.Object(IncompleteDetails, required=True, allow_none=True)
-    incomplete_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    incomplete_at = Seconds(required=True, allow_none=True)
+    completed_at = Seconds(required=True, allow_none=True)
     role = fields.Choice("user", "assistant", required=True)
     content = fields.Array(fields.Variant(_STORED_PARTS), required=True)
     attachments = fields.Array(
@@ -402,6 +420,7 @@ FORMATS: dict[str, Schema] = {
 
 
 class ModifyAssistant(fields.StrictSchema):
+    example = {"instructions": "Be brief and kind."}
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
     name = fields.Text(0, 256, allow_none=True)
     description = fields.Text(0, 512, allow_none=True)
@@ -416,6 +435,7 @@ class ModifyAssistant(fields.StrictSchema):
 
 
 class CreateAssistant(ModifyAssistant):
+    example = {"model": "gpt-4o", "name": "Guide", "instructions": "Be brief."}
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
     tool_resources = fields.Object(CreateToolResources, allow_none=True)
 
@@ -423,7 +443,7 @@ class CreateAssistant(ModifyAssistant):
 class AssistantObject(fields.StrictSchema):
     id = fields.ObjectId("asst", required=True)
     object = fields.Choice("assistant", required=True)
-    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    created_at = Seconds(required=True)
     name = fields.Text(0, 256, required=True, allow_none=True)
     description = fields.Text(0, 512, required=True, allow_none=True)
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
@@ -478,6 +498,7 @@ CHOICE_WORDS = ("none", "auto", "required")
 
 
 class CreateThreadAndRun(_Given):
+    example = {"assistant_id": "asst_abc123", "thread": CreateThread.example}
     assistant_id = fields.ObjectId("asst", required=True)
     thread = fields.Object(CreateThread)
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
@@ -497,6 +518,7 @@ class CreateThreadAndRun(_Given):
 
 
 class CreateRun(CreateThreadAndRun):
+    example = {"assistant_id": "asst_abc123"}
     additional_instructions = fields.Text(0, MAX_TEXT_CHARACTERS)
     additional_messages = fields.Array(fields.Object(CreateMessage), maximum=MAX_FIRST_MESSAGES)
     reasoning_effort = fields.Choice(*EFFORTS)
@@ -506,6 +528,7 @@ class CreateRun(CreateThreadAndRun):
 
 
 class ModifyRun(fields.StrictSchema):
+    example = _ONE_PAIR
     metadata = fields.Metadata()
 
 
@@ -515,6 +538,7 @@ class ToolOutput(_Given):
 
 
 class SubmitToolOutputs(_Given):
+    example = {"tool_outputs": [{"tool_call_id": "call_abc123", "output": "20 degrees"}]}
     tool_outputs = fields.Array(fields.Object(ToolOutput), maximum=MAX_TOOLS, required=True)
     stream = fields.Boolean()
 
@@ -573,15 +597,15 @@ class Usage(fields.StrictSchema):
 class RunObject(fields.StrictSchema):
     id = fields.ObjectId("run", required=True)
     object = fields.Choice("thread.run", required=True)
-    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    created_at = Seconds(required=True)
     assistant_id = fields.ObjectId("asst", required=True)
     thread_id = fields.ObjectId("thread", required=True)
     status = fields.Choice(*ACTIVE_STATUSES, *END_STATUSES, required=True)
-    started_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    expires_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    cancelled_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    failed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    started_at = Seconds(required=True, allow_none=True)
+    expires_at = Seconds(required=True, allow_none=True)
+    cancelled_at = Seconds(required=True, allow_none=True)
+    failed_at = Seconds(required=True, allow_none=True)
+    completed_at = Seconds(required=True, allow_none=True)
     required_action = fields.Object(RequiredAction, required=True, allow_none=True)
     last_error = fields.Object(LastError, required=True, allow_none=True)
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS, required=True)
@@ -652,16 +676,16 @@ STEP_DETAILS: dict[str, Schema] = {
 class StepObject(fields.StrictSchema):
     id = fields.ObjectId("step", required=True)
     object = fields.Choice("thread.run.step", required=True)
-    created_at = fields.Integer(0, MAX_SECONDS, required=True)
+    created_at = Seconds(required=True)
     run_id = fields.ObjectId("run", required=True)
     assistant_id = fields.ObjectId("asst", required=True)
     thread_id = fields.ObjectId("thread", required=True)
     type = fields.Choice(*STEP_DETAILS, required=True)
     status = fields.Choice(*STEP_STATUSES, required=True)
-    cancelled_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    completed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    expires_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
-    failed_at = fields.Integer(0, MAX_SECONDS, required=True, allow_none=True)
+    cancelled_at = Seconds(required=True, allow_none=True)
+    completed_at = Seconds(required=True, allow_none=True)
+    expires_at = Seconds(required=True, allow_none=True)
+    failed_at = Seconds(required=True, allow_none=True)
     last_error = fields.Object(LastError, required=True, allow_none=True)
     step_details = fields.Variant(STEP_DETAILS, required=True)
     usage = fields.Object(Usage, required=True, allow_none=True)
@@ -685,7 +709,7 @@ class StepList(ThreadList):
 class ModelObject(fields.StrictSchema):
     id = fields.Text(required=True)
     object = fields.Choice("model", required=True)
-    created = fields.Integer(0, MAX_SECONDS, required=True)
+    created = Seconds(required=True)
     owned_by = fields.Text(required=True)
 
 

@@ -10,6 +10,12 @@ from schemas import MAX_MODEL_CHARACTERS, MAX_SECONDS, MAX_TEXT_CHARACTERS, MAX_
 MAX_DELAY_MILLISECONDS = 60_000
 MAX_RULES = 100
 ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
+SEED = (
+    '{"thread": {"id": "thread_abc123", "object": "thread", "created_at": 1704067200, '
+    '"metadata": {"user": "u3"}}, "messages": []}'
+)
+"""An example of a line."""
+_PATH = {"description": "Without it: every API request.", "examples": ["*/messages"]}
 _OF_STREAMS = ("stall_ms", "stream_error")
 _OF_STATUS = ("retry_after", "retry_after_ms", "should_retry", "message", "code", "type", "param")
 
@@ -49,7 +55,7 @@ class Rate(fields.Field):
 
 class FaultRule(fields.StrictSchema):
     method = fields.Choice("GET", "POST", "DELETE")
-    path = fields.Text(metadata={"description": "A pattern. Without it: every API request."})
+    path = fields.Text(metadata=_PATH)
     status = fields.Integer(400, 599)
     delay_ms = Delay()
     drop = fields.Choice("before", "after", "midway")
@@ -102,6 +108,7 @@ def _senseless(name: str, reason: str) -> ValidationError:
 
 
 class FaultRules(fields.StrictSchema):
+    example = {"rules": [{"method": "POST", "path": "/v1/threads*", "status": 429, "times": 2}]}
     rules = fields.Array(fields.Object(FaultRule), maximum=MAX_RULES, required=True)
 
 
@@ -144,18 +151,21 @@ class ReplyRule(fields.StrictSchema):
 
 
 class ReplyRules(fields.StrictSchema):
+    example = {"rules": [{"match": "*weather*", "replies": [{"text": "It is 20 degrees."}]}]}
     rules = fields.Array(fields.Object(ReplyRule), maximum=MAX_RULES, required=True)
 
 
 class IdSeed(fields.StrictSchema):
+    example = {"seed": 7}
     seed = fields.Integer(required=True, allow_none=True)
 
 
 class Clock(fields.StrictSchema):
+    example = {"frozen_at": 1_700_000_000}
     frozen_at = fields.Integer(0, MAX_SECONDS, allow_none=True)
     offset_seconds = fields.Integer(-MAX_SECONDS, MAX_SECONDS)
 
 
 class RequestFilter(fields.StrictSchema):
-    path = fields.Text(load_default="*")
-    since = fields.Text()
+    path = fields.Text(load_default="*", metadata={"examples": ["*/messages"]})
+    since = fields.Text(metadata={"examples": ["req_abc123"]})

@@ -66,7 +66,7 @@ def return_to_seed() -> None:
 
 
 @bp.post("/seed")
-@operation("seedMock", "Load JSON Lines (the body)")
+@operation("seedMock", "Load JSON Lines", lines=schemas.SEED)
 def seed() -> Response:
     """Load all threads and assistants, or none if a line is bad."""
     lines = read_bytes().splitlines()

@@ -17,12 +17,27 @@ from web.addresses import without_prefix
 from web.operations import PATH_IDS, Operation
 
 _DESCRIPTION = (
-    "The OpenAI Threads API on your own machine. Every address also answers without `/v1`. "
+    "The OpenAI Assistants API on your own machine. Every address also answers without `/v1`. "
+    "A server without API keys takes any; once it has keys, *Authorize* takes one. "
     "Errors are the OpenAI envelope; `x-request-id` names the request in the server's log. "
     "While the controls under `/_mock` are on, the headers `X-Mock-Fault` (a status, `drop` or "
     "`drop-after`) and `X-Mock-Delay` (`250ms`, `2s`) let one request fail or wait."
 )
 
+_TAGS = {
+    "Threads": "Conversations: make, find, copy and delete them.",
+    "Messages": "What was said in a thread.",
+    "Assistants": "A model with instructions and tools.",
+    "Runs": "An assistant answers a thread.",
+    "Mock": "Controls for tests, while they are on.",
+    "Service": "Health of the server.",
+}
+_OPTIONS: dict[str, Any] = {
+    "info": {"description": _DESCRIPTION},
+    "servers": [{"url": "/v1"}],
+    "security": [{"bearer": []}, {}],
+    "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+}
 _EVENT = {
     "type": "object",
     "description": "One event: its name, and JSON or `[DONE]`.",
@@ -35,29 +50,36 @@ _EVENT = {
 def document(app: Flask) -> bytes:
     """Return the document as JSON; it is built once."""
     plugin = MarshmallowPlugin()
-    info, servers = {"description": _DESCRIPTION}, [{"url": "/v1"}]
-    spec = APISpec("Threads server", "1.0.0", "3.1.0", [plugin], info=info, servers=servers)
+    spec = APISpec("Threads server", "1.0.0", "3.1.0", [plugin], **_OPTIONS)
     assert plugin.converter is not None
     plugin.converter.add_attribute_function(_describe)  # type: ignore[no-untyped-call]
     spec.components.schema("ErrorResponse", schema=schemas.ErrorResponse)
-    for path, method, operation, is_api in _operations(app):
-        described = _describe_operation(path, operation)
-        if not is_api:
-            described["servers"] = [{"url": "/"}]
+    spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    for path, method, operation, blueprint in _operations(app):
+        described = _describe_operation(path, operation) | _describe_place(blueprint)
         spec.path(path, operations={method: described})
     return orjson.dumps(spec.to_dict())
 
 
-def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, bool]]:
-    """Yield each operation once: path, method, operation, and whether `/v1` may stand before."""
-    paths = {rule.rule for rule in app.url_map.iter_rules()}
+def _operations(app: Flask) -> Iterator[tuple[str, str, Operation, str]]:
+    """Yield each operation once: path, method, operation, and the name of its blueprint."""
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is None or without_prefix(rule.rule) != rule.rule:
             continue
         path = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted({"GET", "POST", "PUT", "DELETE"} & (rule.methods or set())):
-            yield path, method.lower(), operation, f"/v1{rule.rule}" in paths
+            blueprint = rule.endpoint.partition(".")[0].removeprefix("api_")
+            yield path, method.lower(), operation, blueprint
+
+
+def _describe_place(blueprint: str) -> dict[str, Any]:
+    """Describe what the operations of a blueprint have in common."""
+    tag = "Runs" if blueprint == "models" else blueprint.capitalize()
+    place: dict[str, Any] = {"tags": [tag]}
+    if blueprint in ("mock", "service"):
+        place["servers"] = [{"url": "/"}]
+    return place | ({"security": []} if blueprint == "service" else {})
 
 
 def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
@@ -73,15 +95,19 @@ def _describe_operation(path: str, operation: Operation) -> dict[str, Any]:
     }
     if operation.body:
         described["requestBody"] = _describe_body(operation.body)
+    if operation.lines:
+        lines = {"schema": {"type": "string"}, "example": operation.lines}
+        described["requestBody"] = {"content": {"application/jsonl": lines}}
     return described
 
 
 def _describe_body(body: type[Schema]) -> dict[str, Any]:
     """Describe a body; where nothing is required, an empty array stands for an empty object."""
-    if any(field.required for field in body().fields.values()):
-        return {"required": True, "content": _json(body)}
+    is_required = any(field.required for field in body().fields.values())
     nothing = {"type": "array", "maxItems": 0}
-    return {"required": False, "content": _json({"anyOf": [body, nothing]})}
+    content = _json(body if is_required else {"anyOf": [body, nothing]})
+    content["application/json"]["example"] = getattr(body, "example", None)
+    return {"required": is_required, "content": content}
 
 
 def _json(schema: type[Schema] | dict[str, Any] | None) -> dict[str, Any]:
@@ -91,21 +117,26 @@ def _json(schema: type[Schema] | dict[str, Any] | None) -> dict[str, Any]:
 def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
     for name, (prefix, _) in PATH_IDS.items():
         if f"{{{name}}}" in path:
-            schema = fields.ObjectId(prefix).json_schema()
-            yield {"in": "path", "name": name, "required": True, "schema": schema}
+            yield _path_parameter(name, fields.ObjectId(prefix).json_schema())
     if "{model_id}" in path:
-        yield {"in": "path", "name": "model_id", "required": True, "schema": {"type": "string"}}
+        yield _path_parameter("model_id", {"type": "string", "examples": ["script"]})
+
+
+def _path_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a part of a path. The page fills its example in, and those of filters not."""
+    place = {"in": "path", "name": name, "required": True}
+    return place | {"schema": schema, "example": schema["examples"][0]}
 
 
 def _query_parameters(query: type[Schema] | None) -> Iterator[dict[str, Any]]:
     parameters: dict[str, Any] = query().fields if query else {}
     for name, field in parameters.items():
-        schema = field.json_schema()
+        schema = field.json_schema() | field.metadata
         if field.load_default is not missing:
             schema["default"] = field.load_default
         parameter = {"in": "query", "name": name, "schema": schema}
         if isinstance(field, fields.Metadata):
-            parameter |= {"style": "deepObject", "explode": True}
+            parameter |= {"style": "deepObject", "explode": True, "example": {}}
             schema["type"] = "object"
         yield parameter
 

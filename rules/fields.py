@@ -168,7 +168,8 @@ class Text(Field):
 
     def json_schema(self) -> dict[str, Any]:
         schema = {"type": "string", "minLength": self.minimum, "pattern": STORABLE}
-        return {**schema, **_bounds(maxLength=self.maximum), **self.metadata}
+        bounds = _bounds(maxLength=self.maximum)
+        return {**schema, **bounds, "examples": ["text"], **self.metadata}
 
 
 class Url(Text):
@@ -184,7 +185,8 @@ class Url(Text):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": self.maximum, "pattern": HTTP_URL}
+        schema = {"type": "string", "maxLength": self.maximum, "pattern": HTTP_URL}
+        return schema | {"examples": ["https://example.com/cat.png"]}
 
 
 class Name(Text):
@@ -201,7 +203,8 @@ class Name(Text):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": self.maximum, "pattern": NAME}
+        schema = {"type": "string", "maxLength": self.maximum, "pattern": NAME}
+        return schema | {"examples": ["get_weather"]}
 
 
 class FileId(Text):
@@ -217,7 +220,8 @@ class FileId(Text):
 
     def json_schema(self) -> dict[str, Any]:
         pattern = f"^({'|'.join(FILE_PREFIXES)})[^\\u0000]*$"
-        return {"type": "string", "maxLength": self.maximum, "pattern": pattern}
+        schema = {"type": "string", "maxLength": self.maximum, "pattern": pattern}
+        return schema | {"examples": ["file-abc123"]}
 
 
 class ObjectId(Text):
@@ -237,7 +241,8 @@ class ObjectId(Text):
 
     def json_schema(self) -> dict[str, Any]:
         rest = MAX_ID_CHARACTERS - len(self.prefix)
-        return {"type": "string", "pattern": f"^{self.prefix}[A-Za-z0-9_-]{{0,{rest}}}$"}
+        pattern = f"^{self.prefix}[A-Za-z0-9_-]{{0,{rest}}}$"
+        return {"type": "string", "pattern": pattern, "examples": [f"{self.prefix}_abc123"]}
 
 
 class Choice(Text):
@@ -347,6 +352,7 @@ class Metadata(Field):
             "maxProperties": MAX_METADATA_PAIRS,
             "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARACTERS, "pattern": STORABLE},
             "additionalProperties": value,
+            "examples": [{"user": "u3"}],
         }
 
 
@@ -480,6 +486,8 @@ class WordOrVariant(Variant):
 class StrictSchema(Schema):
     """A JSON object without unknown keys."""
 
+    example: ClassVar[dict[str, Any] | None] = None
+    """What the API document shows of a request body."""
     error_messages = {"unknown": "unknown"}
 
     def load(self, data: Any, **options: Any) -> Any:

@@ -33,6 +33,7 @@ class Operation:
     answers: type[Schema] | None = None
     body: type[Schema] | None = None
     query: type[Schema] | None = None
+    lines: str | None = None  # an example of a body of JSON Lines
 
     def __call__(self, view: View) -> View:
         body = self.body() if self.body else None

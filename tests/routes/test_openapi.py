@@ -1,20 +1,26 @@
 """The API document tells what the server does, and the page that shows it is self-contained."""
 
+import copy
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jsonschema_rs
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import Server, schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page, Request, expect
 
 from routes import openapi
+from schemas import CreateThread
 from web.addresses import without_prefix
+from web.operations import Operation
 
 METADATA = {
     "maxProperties": 16,
@@ -209,6 +215,78 @@ def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
     assert references == set(document["components"]["schemas"])
 
 
+# what the page offers to send
+
+
+def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in document["paths"].values():
+        yield from item.values()
+
+
+def test_every_body_and_parameter_has_an_example(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        for content in operation.get("requestBody", {"content": {}})["content"].values():
+            assert content["example"], operation["operationId"]
+        for parameter in operation["parameters"]:
+            told = {"example", "examples", "default"} & {*parameter, *parameter["schema"]}
+            assert told, (operation["operationId"], parameter["name"])
+
+
+def test_the_server_takes_every_example(app: Flask) -> None:
+    for view in app.view_functions.values():
+        operation: Operation | None = getattr(view, "operation", None)
+        if operation and operation.body:
+            body: Any = operation.body
+            assert body().load(copy.deepcopy(body.example)), body
+        for field in operation.query().fields.values() if operation and operation.query else ():
+            for value in field.json_schema().get("examples", []):  # type: ignore[attr-defined]
+                field.deserialize(str(value) if isinstance(value, int) else value)
+
+
+def test_every_example_keeps_its_own_schema(document: dict[str, Any]) -> None:
+    found = list(examples(document))
+    assert len(found) > 100
+    for schema, example in found:
+        whole = {**schema, "components": document["components"]}
+        jsonschema_rs.validate(whole, example)
+
+
+def examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield each schema of a part of the document with each of its examples."""
+    if isinstance(node, list):
+        for part in node:
+            yield from examples(part)
+    elif isinstance(node, dict):
+        if "example" in node:
+            yield node["schema"], node["example"]
+        yield from ((node, example) for example in node.get("examples", []))
+        for part in node.values():
+            yield from examples(part)
+
+
+def test_a_filter_is_empty_unless_it_has_a_default(document: dict[str, Any]) -> None:
+    filters = document["paths"]["/threads"]["get"]["parameters"]
+    assert {each["name"]: each.get("example") for each in filters if "example" in each} == {
+        "metadata": {}
+    }
+
+
+def test_every_operation_has_one_of_the_tags(document: dict[str, Any]) -> None:
+    tags = ["Threads", "Messages", "Assistants", "Runs", "Mock", "Service"]
+    assert [tag["name"] for tag in document["tags"]] == tags
+    for operation in operations(document):
+        assert len(operation["tags"]) == 1
+        assert operation["tags"][0] in tags
+
+
+def test_a_key_is_a_bearer_token_and_may_be_absent(document: dict[str, Any]) -> None:
+    scheme = document["components"]["securitySchemes"]["bearer"]
+    assert scheme == {"type": "http", "scheme": "bearer"}
+    assert document["security"] == [{"bearer": []}, {}]
+    free = {each["operationId"] for each in operations(document) if each.get("security") == []}
+    assert free == {"isAlive", "isReady"}
+
+
 # the page
 
 
@@ -266,6 +344,50 @@ def test_the_docs_page_has_a_policy_that_admits_only_this_server(client: FlaskCl
 @pytest.mark.parametrize("name", ["../app.py", "..%2F..%2F__init__.py", "nothing.js", "%00", ""])
 def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
     assert client.get(f"/docs/{name}").status_code == 404
+
+
+def test_the_docs_page_leads_back(client: FlaskClient) -> None:
+    assert "/admin/" in References(client.get("/docs").text).addresses
+
+
+@pytest.mark.timeout(120)
+def test_try_it_out_sends_what_makes_sense_with_the_key_and_axe_finds_nothing(
+    serve: Callable[..., Any], browser: Browser
+) -> None:
+    with serve() as server:
+        page = browser.new_page(base_url=server.root_url)
+        sent: list[Request] = []
+        page.on("request", lambda request: sent.append(request))
+        page.goto("/docs")
+        execute(page, "Threads-createThread", "light")
+        assert sent[-1].post_data_json == CreateThread.example
+        [thread] = json.loads(server.call("GET", "/v1/threads").body)["data"]
+        assert thread["metadata"] == CreateThread.example["metadata"]
+        page.locator(".btn.authorize").click()
+        page.locator(".auth-container input").fill("sk-some")
+        page.locator(".auth-btn-wrapper .authorize").click()
+        assert_clean(page, "light")
+        page.locator(".btn-done").click()
+        execute(page, "Threads-listThreads", "dark")
+        assert urlsplit(sent[-1].url).query == "limit=20&order=desc&sort=created_at"
+        assert sent[-1].headers["authorization"] == "Bearer sk-some"
+        page.close()
+
+
+def execute(page: Page, operation: str, theme: str) -> None:
+    """Send a request of the page as it stands there; let axe look."""
+    shown = page.locator(f"#operations-{operation}")
+    shown.locator(".opblock-summary-control").click()
+    shown.locator(".try-out__btn").click()
+    shown.locator(".execute").click()
+    expect(shown.locator(".live-responses-table .response-col_status")).to_contain_text(["200"])
+    assert_clean(page, theme)
+
+
+def assert_clean(page: Page, theme: Any) -> None:
+    page.emulate_media(color_scheme=theme)
+    report = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert report.violations_count == 0, report.generate_report()
 
 
 # the document against the server
