@@ -28,7 +28,7 @@ import werkzeug.routing
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
-from openai import DefaultHttpxClient, OpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 
 import cli
 import database
@@ -263,6 +263,7 @@ def threads_left(app: Flask) -> Callable[[], int]:
 LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
+SDK_OPTIONS: Any = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: to load the usual authorities is most of what a client costs."""
 
@@ -293,9 +294,12 @@ class Server:
 
     def sdk(self, **options: Any) -> OpenAI:
         """An official client that checks every answer against the SDK's models."""
-        defaults = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
         http_client = DefaultHttpxClient(verify=NO_AUTHORITIES)
-        return OpenAI(base_url=self.base_url, http_client=http_client, **(defaults | options))
+        return OpenAI(base_url=self.base_url, http_client=http_client, **(SDK_OPTIONS | options))
+
+    def async_sdk(self) -> AsyncOpenAI:
+        http_client = DefaultAsyncHttpxClient(verify=NO_AUTHORITIES)
+        return AsyncOpenAI(base_url=self.base_url, http_client=http_client, **SDK_OPTIONS)
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send one request on a connection of its own; `_` in header names stands for `-`."""

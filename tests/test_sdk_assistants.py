@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import Server
-from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
+from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types.beta import FunctionTool
 
 WEATHER = {
@@ -95,12 +95,7 @@ def test_a_refusal_is_a_bad_request_error(sdk: OpenAI) -> None:
 
 def test_the_async_client_has_all_five(server: Server) -> None:
     async def round_trip() -> None:
-        async with AsyncOpenAI(
-            base_url=server.base_url,
-            api_key="any",
-            max_retries=0,
-            _strict_response_validation=True,
-        ) as sdk:
+        async with server.async_sdk() as sdk:
             assistants = sdk.beta.assistants
             assistant = await assistants.create(model="gpt-4o")
             assert await assistants.retrieve(assistant.id) == assistant

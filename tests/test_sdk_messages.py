@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Server
-from openai import AsyncOpenAI, NotFoundError, OpenAI
+from openai import NotFoundError, OpenAI
 from openai.pagination import SyncCursorPage
 from openai.types.beta import Thread
 from openai.types.beta.threads import Message
@@ -114,8 +114,7 @@ class TestWhileOthersWrite:
         self, server: Server, threads: dict[int, str], number: int, limit: int, order: Any
     ) -> None:
         async def read() -> list[Message]:
-            options: Any = {"max_retries": 0, "_strict_response_validation": True}
-            async with AsyncOpenAI(base_url=server.base_url, api_key="any", **options) as sdk:
+            async with server.async_sdk() as sdk:
                 pages = sdk.beta.threads.messages.list(threads[number], limit=limit, order=order)
                 return [message async for message in pages]
 

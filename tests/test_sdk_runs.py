@@ -445,12 +445,7 @@ def test_the_async_client_polls_and_streams(
         return first.done + second.done
 
     async def both() -> list[str]:
-        async with AsyncOpenAI(
-            base_url=server.base_url,
-            api_key="any",
-            max_retries=0,
-            _strict_response_validation=True,
-        ) as sdk:
+        async with server.async_sdk() as sdk:
             await polled(sdk)
             return await streamed(sdk)
 
