@@ -34,24 +34,6 @@ REFUSALS = {
     "53100": disk_full,
 } | dict.fromkeys(("08", "25006", "28", "3D", "53", "57P"), unavailable)  # 25006: a standby
 
-# OFFSET 0 keeps the planner from collecting all matches: it must walk the threads.
-_COMMON = (
-    "EXISTS (SELECT 1 FROM messages WHERE messages.thread_seq = threads.seq"
-    " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)"
-)
-SEARCHES = {
-    "count": "SELECT count(*) FROM"
-    " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
-    " LIMIT :most) AS found",
-    # Without the array the planner may walk all threads: it cannot know that matches are few.
-    "rare": "threads.project = :project AND threads.seq = ANY (ARRAY"
-    "(SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q))))",
-    "common": _COMMON,
-    "common_by_activity": _COMMON,
-    "next": "SELECT id FROM messages WHERE thread_seq = :thread_seq AND seq > :seq"
-    " AND message_text @@ (SELECT message_query(:q)) ORDER BY seq LIMIT 1",
-}
-
 
 def options(url: str, threads: int) -> dict[str, Any]:
     """Return the engine's options. With pre_ping no request fails after a restart of the server."""
@@ -77,7 +59,6 @@ class PostgreSQL:
     """A database of a PostgreSQL server."""
 
     REFUSALS = REFUSALS
-    SEARCHES = SEARCHES
     FOLDS_TEXT = True
     name_of = staticmethod(_name_of)
     error: type[Exception] = psycopg.Error

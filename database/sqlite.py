@@ -51,36 +51,6 @@ REFUSALS = {
 } | dict.fromkeys(_BROKEN, unavailable)
 """The refusal for an error, by the beginning of its name, as in postgres.REFUSALS."""
 
-# The second condition alone is right but slow: each look for a message steps over all earlier
-# matches. The first condition reads the matches of `page` in one pass.
-_COMMON = (
-    "(threads.seq IN (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
-    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q AND message_text.rowid >="
-    " (SELECT min((SELECT {end}(seq) FROM messages WHERE thread_seq = page.seq)) FROM page)"
-    " LIMIT 25 * :limit)"
-    " OR EXISTS (SELECT 1 FROM messages CROSS JOIN message_text"
-    " ON message_text.rowid = messages.seq"
-    " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q))"
-)
-SEARCHES = {
-    "count": "SELECT count(*) FROM"
-    " (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)",
-    # The plus keeps SQLite from walking an index of threads: it must walk the matches.
-    "rare": "+threads.project = :project AND threads.seq IN"
-    " (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
-    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q)",
-    "common": _COMMON.format(end="min"),
-    "common_by_activity": _COMMON.format(end="max"),  # the newest messages stand close together
-    "next": "SELECT messages.id FROM message_text CROSS JOIN messages"
-    " ON messages.seq = message_text.rowid WHERE message_text MATCH :q AND message_text.rowid > :seq"
-    " AND message_text.rowid <= (SELECT max(seq) FROM messages WHERE thread_seq = :thread_seq)"
-    " AND messages.thread_seq = :thread_seq ORDER BY message_text.rowid LIMIT 1",
-}
-"""The SQL of a search: a count, conditions, and a hit in a thread.
-
-`page` is the list without the search.
-"""
-
 
 def options(url: str, threads: int) -> dict[str, Any]:
     """Return the options of the engine for db.session and upgrades; requests do not use it."""
@@ -107,7 +77,6 @@ class SQLite:
     """One open database file."""
 
     REFUSALS = REFUSALS
-    SEARCHES = SEARCHES
     FOLDS_TEXT = False  # the index keeps a letter's forms apart
     error: type[Exception] = Error
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 import database
 from database import Connection
+from lists.matches import sql_of
 from rules import refusals
 from rules.words import forms
 
@@ -32,11 +33,12 @@ def match_expression(q: str) -> str:
     phrases = phrases_of(q)
     if not any(phrase.text.strip() for phrase in phrases):
         raise refusals.nothing_to_search()
+    as_written = " ".join(f'"{text}{star}"' for text, star in phrases)
     if database.current().FOLDS_TEXT:
-        return " ".join(f'"{text}{star}"' for text, star in phrases)
+        return as_written
     words = [phrase for phrase in phrases if any(map(str.isalnum, phrase.text))]
     groups = [" OR ".join(f'"{form}"{star}' for form in forms(text)) for text, star in words]
-    return " AND ".join(f"({group})" for group in groups) or '"-"'
+    return " AND ".join(f"({group})" for group in groups) or as_written
 
 
 def phrases_of(q: str) -> list[Phrase]:
@@ -60,7 +62,7 @@ def _phrase(word: str) -> Phrase:
 def way_to_search(connection: Connection, expression: str) -> str:
     """Return `rare` to collect and sort all matches, or `common` to walk threads for one page."""
     values = {"q": expression, "most": _RARE_MATCHES}
-    count = connection.value(_text(database.current().SEARCHES["count"]), values)
+    count = connection.value(_text(sql_of("count")), values)
     return "rare" if count < _RARE_MATCHES else "common"
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 
 import database
 from database import Connection
+from lists.matches import sql_of
 from lists.pages import (
     BY_ACTIVITY,
     BY_TIME,
@@ -59,11 +60,10 @@ def _rows(connection: Connection, shape: Shape, values: Values) -> tuple[list[An
 
 def _planned(connection: Connection, shape: Shape, values: Values) -> Shape:
     """Return the shape with the way to find its threads."""
-    searches = database.current().SEARCHES
     if "q" in values:
         way = way_to_search(connection, values["q"])
         name = "common_by_activity" if way == "common" and shape.by_activity else way
-        shape = shape._replace(search=way, condition=searches[name])
+        shape = shape._replace(search=way, condition=sql_of(name))
     if shape.by_activity and shape.is_filtered and shape.search != "rare":
         count = connection.value(_count(shape), {**values, "most": _FEW_THREADS})
         shape = shape._replace(is_narrow=count < _FEW_THREADS)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 import database
 from database import Connection
+from lists.matches import sql_of
 from lists.search import SEARCH_SECONDS, match_expression
 from models import Message
 from store.messages import find_thread_seq
@@ -37,7 +38,6 @@ def next_hit(project: str, thread_id: str, q: str, after: str | None) -> str | N
 
     Raises ApiError 400 for a slow search, 404.
     """
-    engine = database.current()
     with database.snapshot(is_long=True) as connection:
         values = {
             "thread_seq": find_thread_seq(connection, project, thread_id),
@@ -45,6 +45,6 @@ def next_hit(project: str, thread_id: str, q: str, after: str | None) -> str | N
         }
         seq = connection.value(_SEQ, values) if after else 0
         values |= {"q": match_expression(q), "seq": seq or 0}
-        with engine.searching(connection, SEARCH_SECONDS):
-            row = connection.row(sa.text(engine.SEARCHES["next"]), values)
+        with database.current().searching(connection, SEARCH_SECONDS):
+            row = connection.row(sa.text(sql_of("next")), values)
     return row.id if row else None

@@ -40,6 +40,7 @@ from app import create_app
 from config import ROOT
 from database import postgres
 from exchange import exports, imports
+from lists import matches
 from lists import threads as thread_lists
 from models import DEFAULT_PROJECT, db
 from rules.errors import ApiError
@@ -306,7 +307,7 @@ def test_a_search_that_takes_too_long_is_refused(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = "SELECT count(*) FROM (SELECT pg_sleep(5), :q, :most) AS found"
-    monkeypatch.setitem(postgres.SEARCHES, "count", slow)
+    monkeypatch.setitem(matches.ON_POSTGRES, "count", slow)
     monkeypatch.setattr(thread_lists, "SEARCH_SECONDS", 0.05)
     answer = app.test_client().get("/threads?q=x")
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "search_too_broad")
