@@ -3,7 +3,7 @@
 from threading import Event, Lock
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 
 from access.api_keys import KeyCache
 from mock import faults, replies, views
@@ -19,6 +19,7 @@ _CONTROLS = ("/_mock/", "/admin/requests")
 
 def init_app(app: Flask) -> None:
     """Add the controls and their hooks, if the settings allow them."""
+    app.jinja_env.globals["mock_is_on"] = is_on
     if replies.may_count(app.config):
         mock = app.extensions["mock"] = Mock(app)
         app.register_blueprint(views.bp)
@@ -26,10 +27,17 @@ def init_app(app: Flask) -> None:
         app.after_request(mock.after)
 
 
-def controls_of(app: Flask) -> "Mock | None":
-    """Return the controls of an app while they are on."""
-    controls: Mock | None = app.extensions.get("mock")
-    return controls if controls and controls.is_on() else None
+def is_on() -> bool:
+    """Return whether this app has controls, and they are on."""
+    mock: Mock | None = current_app.extensions.get("mock")
+    return mock is not None and mock.is_on()
+
+
+def controls() -> "Mock":
+    """Return the controls of this app. Raises ApiError 404 while they are off."""
+    if not is_on():
+        raise refusals.mock_is_off()
+    return current_app.extensions["mock"]  # type: ignore[no-any-return]
 
 
 class Mock:

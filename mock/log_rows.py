@@ -59,6 +59,18 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
     return shown
 
 
+def detail(entries: list[Entry], request_id: str, base: str) -> dict[str, Any] | None:
+    """Return what the page of one request shows, or None if it is not there."""
+    pairs = zip(entries, rows(entries), strict=True)
+    found = [pair for pair in pairs if pair[0].request_id == request_id]
+    if not found:
+        return None
+    entry, row = found[0]
+    thread_id, run_id = thread_and_run(entry)
+    shown = {"entry": entry, "row": row, "curl": curl(entry, base)}
+    return shown | {"thread_id": thread_id, "run_id": run_id}
+
+
 def fault_in_words(fault: dict[str, Any] | None) -> str:
     """Return what a fault does, such as `429` or `2 s slow, drop after`."""
     parts = fault or {}
