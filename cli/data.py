@@ -18,7 +18,7 @@ from exchange.reports import Report, in_words
 from lists.threads import has_pair
 from models import Thread
 from rules.ids_and_clock import unix_now
-from store import deletions
+from store import activity, deletions
 
 _PRUNED_AT_ONCE = 500
 to_file = click.option(
@@ -107,7 +107,7 @@ def _counted(lines: Iterable[bytes], step: Callable[[int], None]) -> Iterator[by
 def prune(older_than: int, dry_run: bool, metadata: dict[str, str], project: str) -> None:
     """Delete threads whose creation and newest message are older than an age."""
     before = unix_now() - older_than
-    is_inactive = Thread.last_active_at < before
+    is_inactive = activity.is_inactive(before)
     pairs = [has_pair(project, key, value) for key, value in metadata.items()]
     old = sa.select(Thread.seq).where(Thread.project == project, is_inactive, *pairs)
     with prepared_database():

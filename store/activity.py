@@ -39,3 +39,14 @@ def settle(connection: Connection, thread_seq: int) -> None:
     key = {"of_seq": thread_seq}
     newest = connection.value(_NEWEST, key) or 0
     connection.change(_SETTLE, {**key, "newest": newest})
+
+
+def is_inactive(since: int) -> sa.ColumnElement[bool]:
+    """Return the condition that nothing happened in a thread since a second.
+
+    It reads the thread and its newest message, too: an older program that still runs touches none.
+    """
+    newest = sa.select(Message.created_at).where(Message.thread_seq == Thread.seq)
+    second = newest.order_by(Message.seq.desc()).limit(1).scalar_subquery()
+    times = (Thread.last_active_at, Thread.created_at, sa.func.coalesce(second, 0))
+    return sa.and_(*(time < since for time in times))

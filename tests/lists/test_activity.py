@@ -12,6 +12,7 @@ from conftest import until
 from flask import Flask
 from flask.testing import FlaskClient
 
+import database
 from exchange import exports, imports
 from rules.ids_and_clock import sources
 
@@ -198,3 +199,24 @@ def test_a_message_that_a_run_adds_is_activity_before_the_answer(client: FlaskCl
     assert client.post(f"/threads/{first}/runs", json=body).status_code == 200
     page = client.get("/threads?sort=last_active_at").json["data"]
     assert [each["id"] for each in page] == [first, second]
+
+
+def test_prune_keeps_what_an_older_program_has_just_written(
+    app: Flask, client: FlaskClient, flask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on after the upgrade until its restart, and touches no thread."""
+    monkeypatch.setattr(sources, "now", lambda: START)
+    old, active = (client.post("/threads", json={}).json["id"] for _ in range(2))
+    client.post(f"/threads/{active}/messages", json=MESSAGE)
+    now = f"created_at = {START + 100}"
+    with app.app_context():
+        database.write(lambda connection: connection.change(f"UPDATE messages SET {now}"))
+    new = client.post("/threads", json={}).json["id"]
+    untouched = f"UPDATE threads SET {now}, last_active_at = 0 WHERE id = '{new}'"
+    with app.app_context():
+        database.write(lambda connection: connection.change(untouched))
+    monkeypatch.setattr(sources, "now", lambda: START + 100)
+    flask("prune", "--older-than", "50s")
+    left = [each["id"] for each in client.get("/threads").json["data"]]
+    assert old not in left
+    assert sorted(left) == sorted([active, new])
