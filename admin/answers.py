@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Response, request, stream_with_context, url_for
@@ -11,7 +10,6 @@ import database
 from admin import forms, schemas
 from admin.forms import Answer, done
 from exchange import exports
-from lists.pages import Page
 from rules.errors import ApiError
 from store.objects import Object
 from web.request import project
@@ -26,13 +24,6 @@ FILES = {
 
 
 _BROWSE = schemas.BrowseThreads()
-
-
-def neighbours(query: dict[str, Any], page: Page) -> dict[str, bool]:
-    """Return whether there are objects before the page and after it."""
-    if "before" in query:
-        return {"has_previous": page.has_more, "has_next": True}
-    return {"has_previous": "after" in query, "has_next": page.has_more}
 
 
 def save(notice: str, change: Callable[..., Object], *ids: str) -> Answer:

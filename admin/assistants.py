@@ -8,12 +8,12 @@ from marshmallow import EXCLUDE
 import database
 import schemas
 from admin import sign_in
-from admin.answers import download, neighbours, save
+from admin.answers import download, save
 from admin.forms import Answer, Form, done
 from display.texts import pretty
 from exchange import exports
 from lists.assistants import assistants_page
-from lists.pages import Page
+from lists.pages import Page, neighbours
 from rules import refusals
 from store import assistants
 from store.newest import next_second

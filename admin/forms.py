@@ -1,6 +1,5 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from werkzeug.wrappers import Response
 from admin.schemas import EditAssistant, ImportLines, NewAssistant
 from rules import fields, refusals
 from rules.errors import ApiError, Fault, faults_by_path
+from rules.pairs import pair_faults
 from schemas import (
     EFFORTS,
     MAX_TEXT_CHARACTERS,
@@ -41,7 +41,6 @@ LIMITS: dict[str, Any] = {
     "MAX_LINES": MAX_LINES,
 }
 """The limits as the templates name them."""
-_NO_KEY = "Give this value a key."
 _MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 12
 _MAX_CHARACTERS = MAX_TEXT_CHARACTERS + 50_000
 _MAX_BYTES_WITHOUT_TEXTS = 16_384
@@ -84,7 +83,7 @@ def read_filters(args: Mapping[str, str]) -> dict[str, str]:
 def read_form() -> Form:
     """Read the form of a request to one of FORMS."""
     kind, texts = FORMS[request.endpoint or ""], _fields()
-    faults = _pair_faults(texts["pairs"]) if "metadata" in kind.names else {}
+    faults = pair_faults(texts["pairs"]) if "metadata" in kind.names else {}
     body = {}
     try:
         _refuse_nul()
@@ -149,26 +148,6 @@ def _fields() -> dict[str, Any]:
 
 def _texts(name: str) -> list[str]:
     return [text.replace("\r\n", "\n") for text in request.form.getlist(name)]
-
-
-def _pair_faults(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the faults of each row of metadata, by its field: `pairs[0].key`."""
-    counts = Counter(key for key, _ in pairs)
-    faults = {}
-    for number, (key, value) in enumerate(pairs):
-        twice = "This key is given twice." if counts[key] > 1 else ""
-        faults[f"pairs[{number}].key"] = (twice or _too_long(key, "")) if key else _NO_KEY
-        faults[f"pairs[{number}].value"] = _too_long("", value)
-    return {place: sentence for place, sentence in faults.items() if sentence}
-
-
-def _too_long(key: str, value: str) -> str:
-    """Return what the API says of a pair that is too long, else an empty text."""
-    try:
-        fields.Metadata().read({key: value})
-    except ValidationError as error:
-        return " ".join(faults_by_path(ValidationError({"metadata": error.messages})).values())
-    return ""
 
 
 def _refuse_nul() -> None:

@@ -85,8 +85,8 @@ def sign_in() -> str:
 def check_key() -> Answer:
     address = (request.remote_addr or "")[:64]  # a proxy may send any text as an address
     if wait := sign_ins.try_key(address):
-        seconds = "1 second" if wait == 1 else f"{wait} seconds"
-        return _refuse_sign_in(429, f"Too many wrong keys. Try again in {seconds}.")
+        unit = "second" if wait == 1 else "seconds"
+        return _refuse_sign_in(429, f"Too many wrong keys. Try again in {wait} {unit}.")
     key = api_keys.cache().find(request.form.get("key", "").strip())
     if key is None:
         return _refuse_sign_in(401, "This is no valid API key.")

@@ -13,7 +13,7 @@ from display.budget import Budget
 from display.entries import entries
 from exchange import exports
 from lists.summaries import summaries
-from lists.transcripts import place_in_thread
+from lists.transcripts import Part, next_hits, part_of_thread, place_in_thread
 from runs import creation
 from runs.summaries import active_of, runs_beside
 from store import copies, messages
@@ -36,7 +36,7 @@ def thread(thread_id: str) -> Answer:
         beside = (part.page.objects, not part.has_previous)
         runs = runs_beside(connection, project(), thread_id, *beside)
         active = active_of(connection, project(), thread_id)
-    shown |= transcript.hits(thread_id, query, part.ends[1])
+    shown |= next_hits(project(), thread_id, query, part.ends[1])
     shown |= {"link": partial(transcript.link, thread_id), "query": query}
     shown |= {"budget": Budget(), "active": active}
     shown["entries"] = entries(shown["messages"], runs)
@@ -49,23 +49,21 @@ def thread(thread_id: str) -> Answer:
 
 def _read(
     connection: database.Connection, thread_id: str, query: dict[str, Any]
-) -> tuple[dict[str, Any], transcript.Part]:
+) -> tuple[dict[str, Any], Part]:
     """Return what a page shows of a thread, and its part of the messages. Raises ApiError 404."""
     thread = decoded(find_thread(connection, project(), thread_id))
-    part = transcript.part(connection, thread_id, query)
+    part = part_of_thread(connection, project(), thread_id, query)
     place = place_in_thread(connection, project(), thread_id, part.ends[0])
     shown = {"thread": thread, "messages": decoded(part.page.objects), "place": place}
     shown |= {"summary": summaries(connection, project(), [thread_id])[thread_id]}
-    shown |= {"has_previous": part.has_previous, "has_next": part.has_next}
-    return shown | transcript.choice(connection), part
+    return shown | part._asdict() | transcript.choice(connection), part
 
 
 @bp.get("/threads/<thread_id>.json")
 def thread_json(thread_id: str) -> Response:
-    query = read_query(_MESSAGES)
     with database.snapshot() as connection:
         thread = find_thread(connection, project(), thread_id)
-        page = transcript.part(connection, thread_id, query).page
+        page = part_of_thread(connection, project(), thread_id, read_query(_MESSAGES)).page
     return answer({"thread": thread, "messages": list_object(page)})
 
 

@@ -9,11 +9,12 @@ from marshmallow import ValidationError
 
 import database
 from admin import forms, schemas, sign_in
-from admin.answers import address, list_address, list_filters, neighbours, save
+from admin.answers import address, list_address, list_filters, save
 from admin.forms import Answer, Form, done
 from display.rows import Row, address_of, row, state
 from display.snippets import beginnings
 from lists import pasted_ids
+from lists.pages import neighbours
 from lists.snippets import hits
 from lists.summaries import summaries
 from lists.threads import threads_page

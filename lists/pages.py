@@ -114,6 +114,13 @@ def rows_of(
     return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
 
 
+def neighbours(query: Values, page: Page) -> dict[str, bool]:
+    """Return whether there are objects before the page and after it."""
+    if "before" in query:
+        return {"has_previous": page.has_more, "has_next": True}
+    return {"has_previous": "after" in query, "has_next": page.has_more}
+
+
 def sized(columns: Any, json: Sequence[str], large: Sequence[str]) -> list[Any]:
     """Return the columns of a list: the bytes of a row at most, and no `large` ones of a large row.
 
