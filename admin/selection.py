@@ -87,7 +87,7 @@ def _confirm(thread_id: str | None, refusal: ApiError | None = None) -> Answer:
     with _snapshot() as connection:
         page = _selected(connection, thread_id)
         shown = {
-            "rows": rows_of(connection, page.objects[:_SHOWN], {}),
+            "rows": rows_of(connection, page.objects[:_SHOWN], {}, {}),
             "is_kept": not refusal
             and deleted_threads.fits(connection, project(), [each["id"] for each in page.objects]),
             "last": deleted_threads.newest_seq(connection),

@@ -11,6 +11,7 @@ import database
 from admin import forms, schemas, sign_in
 from admin.answers import address, list_address, list_filters, save
 from admin.forms import Answer, Form, done
+from database import Connection, Values
 from display.rows import Row, address_of, row, state
 from display.snippets import beginnings
 from lists import pasted_ids
@@ -43,15 +44,14 @@ def threads() -> Answer:
             if found := pasted_ids.find(connection, project(), query.get("q", "")):
                 return redirect(address_of(*found, {}))
             page = threads_page(connection, project(), query)
-            rows = rows_of(connection, page.objects, filters)
-            undo = deleted_threads.recent(connection, project())
-            has_expired = deleted_threads.has_expired(connection)
+            rows = rows_of(connection, page.objects, filters, query)
+            undo = deleted_threads.kept(connection, project())
     except (ApiError, ValidationError) as error:
         return _refused_list(filters, error)
-    if has_expired:
+    if undo.has_expired:
         with suppress(ApiError):  # the next look deletes them
             database.write(deleted_threads.purge)
-    return _list(filters, rows=rows, undo=undo, **neighbours(query, page))
+    return _list(filters, rows=rows, undo=undo.deletions, **neighbours(query, page))
 
 
 @bp.get("/threads.json")
@@ -83,12 +83,12 @@ def example() -> Answer:
 
 
 def rows_of(
-    connection: database.Connection, threads: Sequence[Object], filters: Mapping[str, str]
+    connection: Connection, threads: Sequence[Object], filters: Mapping[str, str], query: Values
 ) -> list[Row]:
-    """Return threads as the list with these filters shows them."""
+    """Return threads as the list with these filters shows them, for its loaded query."""
     ids = [thread["id"] for thread in threads]
     of_thread = summaries(connection, project(), ids)
-    found = hits(connection, project(), filters["q"], ids) if "q" in filters else {}
+    found = hits(connection, project(), query, ids)
     return [
         row(thread, of_thread[thread["id"]], filters, found.get(thread["id"]))
         for thread in decoded(threads)

@@ -71,12 +71,19 @@ def state(summary: Summary) -> str:
 
 def address_of(thread_id: str, message_id: str | None, filters: Mapping[str, str]) -> str:
     """Return the address of a thread, at a message, that knows the list from which it is opened."""
-    behind = urlencode(filters)
-    query = {"at": message_id, "q": filters.get("q") if message_id else None}
-    query["list"] = behind if len(behind) <= _LONGEST_LIST else None
-    shown = urlencode({name: text for name, text in query.items() if text})
-    anchor = f"#{message_id}" if message_id else ""
-    return f"/admin/threads/{thread_id}{'?' if shown else ''}{shown}{anchor}"
+    behind, q = _list_and_search(tuple(filters.items()))
+    if message_id is None:
+        return f"/admin/threads/{thread_id}{'?' if behind else ''}{behind}"
+    more = "".join(f"&{each}" for each in (q, behind) if each)
+    return f"/admin/threads/{thread_id}?at={message_id}{more}#{message_id}"
+
+
+@lru_cache(maxsize=64)
+def _list_and_search(filters: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Return the arguments `list` and `q` of a thread's address."""
+    behind, q = urlencode(filters), dict(filters).get("q")
+    is_known = 0 < len(behind) <= _LONGEST_LIST
+    return urlencode({"list": behind}) if is_known else "", urlencode({"q": q}) if q else ""
 
 
 @lru_cache(maxsize=1024)

@@ -20,10 +20,16 @@ _WORD = re.compile(r"[^\W_]+")
 def snippet(text: str, q: str) -> Markup:
     """Return the first line in which a word of a search stands."""
     for place in _likely_places(text, q):
-        line = _line_at(text, place)
-        if found := places(line, q):
-            return marked(line, found, _MOST_MARKS)
+        if line := _marked(_line_at(text, place), q):
+            return line
     return marked(_line_at(text, 0), [], 0)
+
+
+@lru_cache(maxsize=1024)
+def _marked(line: str, q: str) -> Markup:
+    """Return a line with the words of a search marked, an empty text if it has none."""
+    found = places(line, q)
+    return marked(line, found, _MOST_MARKS) if found else Markup()
 
 
 def beginnings(q: str) -> str:

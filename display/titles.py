@@ -1,6 +1,7 @@
 """The title of a conversation: the first line of its first text, without the marks of Markdown."""
 
 import re
+from functools import lru_cache
 
 from display.texts import short
 
@@ -18,7 +19,12 @@ _BARS = re.compile(r"(?<![\w\\])(_{1,2})(?=[^\s_])([^_]*[^\w][^_]*)(?<=[^\s_\\])
 
 def title(text: str) -> str:
     """Return the first line that has a word, without marks; of another text its first line."""
-    lines = text[: _READ_CHARACTERS * _MOST_LINES].strip().split("\n", _MOST_LINES)[:_MOST_LINES]
+    return _title(text[: _READ_CHARACTERS * _MOST_LINES])
+
+
+@lru_cache(maxsize=1024)
+def _title(text: str) -> str:
+    lines = text.strip().split("\n", _MOST_LINES)[:_MOST_LINES]
     line = next((line for line in lines if not _NO_WORDS.fullmatch(line)), lines[0])
     return short(" ".join(_without_marks(line[:_READ_CHARACTERS]).split()), _MOST_CHARACTERS)
 

@@ -1,7 +1,7 @@
 """What the browse page deleted a short while ago: export lines, kept so that it can be undone."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ MOST_BYTES = 32_000_000
 """What a project may keep. More cannot be undone, and the page says so before it deletes."""
 _OBJECT_BYTES = 600  # the keys of an object, and what JSON adds to its texts
 _IDS_AT_ONCE = 100
+_MOST_SHOWN = 3
 
 _bound: Any = sa.bindparam
 _OF_PROJECT = DeletedThreads.project == _bound("of_project")
@@ -25,22 +26,27 @@ _EXPIRED = DeletedThreads.deleted_at <= _bound("expiry")
 _NEWEST = sa.select(sa.func.max(Thread.seq))
 _INSERT = sa.insert(DeletedThreads)
 _PURGE = sa.delete(DeletedThreads).where(_EXPIRED)
-_HAS_EXPIRED = sa.select(DeletedThreads.seq).where(_EXPIRED).limit(1)
 _FORGET = sa.delete(DeletedThreads).where(*_IS_DELETION)
 _LINES = sa.select(DeletedThreads.lines).where(*_IS_DELETION).order_by(DeletedThreads.seq)
 _BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.octet_length(DeletedThreads.lines)), 0))
 _KEPT_BYTES = _BYTES.where(*_IS_KEPT)
-_RECENT = (
+_ALL = (
     sa.select(
+        DeletedThreads.project,
         DeletedThreads.deletion,
         sa.func.sum(DeletedThreads.threads).label("threads"),
         sa.func.max(DeletedThreads.deleted_at).label("deleted_at"),
     )
-    .where(*_IS_KEPT)
-    .group_by(DeletedThreads.deletion)
+    .group_by(DeletedThreads.project, DeletedThreads.deletion)
     .order_by(sa.func.max(DeletedThreads.seq).desc())
-    .limit(3)
 )
+
+
+class Kept(NamedTuple):
+    """The newest deletions that can be undone, and whether there are some that no longer can."""
+
+    deletions: list[Any]  # of (project, deletion, threads, deleted_at)
+    has_expired: bool
 
 
 def keep(connection: Connection, project: str, deletion: str, lines: Sequence[bytes]) -> None:
@@ -51,14 +57,11 @@ def keep(connection: Connection, project: str, deletion: str, lines: Sequence[by
     connection.change(_INSERT, {**values, "threads": len(lines), "lines": text})
 
 
-def recent(connection: Connection, project: str) -> list[Any]:
-    """Return the newest deletions that can be undone: (deletion, threads, deleted_at)."""
-    return connection.rows(_RECENT, _key(project))
-
-
-def has_expired(connection: Connection) -> bool:
-    """Return whether some lines have been kept too long."""
-    return connection.row(_HAS_EXPIRED, _expiry()) is not None
+def kept(connection: Connection, project: str) -> Kept:
+    """Return what the project can undo."""
+    rows, expiry = connection.rows(_ALL), _expiry()["expiry"]
+    own = [row for row in rows if row.project == project and row.deleted_at > expiry]
+    return Kept(own[:_MOST_SHOWN], any(row.deleted_at <= expiry for row in rows))
 
 
 def purge(connection: Connection) -> None:
