@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from rules.ids_and_clock import unix_now
 
-_DAY_SECONDS = 86_400
+_DAY_SECONDS, _SOON = 86_400, -60
 
 
 def ago(second: int) -> Markup:
@@ -18,7 +18,7 @@ def ago(second: int) -> Markup:
     exact, day, _ = _moment(second)
     age = unix_now() - second
     distance = _distance(age) or day
-    grows = f' data-age="{age}"' if abs(age) < _DAY_SECONDS else ""
+    grows = f' data-age="{age}"' if _SOON < age < _DAY_SECONDS else ""
     html = f'<time datetime="{exact}Z" title="{exact} UTC"{grows}>{distance}</time>'
     return Markup(html)  # noqa: S704 (made of numbers)
 
@@ -45,7 +45,7 @@ def _moment(second: int) -> tuple[str, str, str]:
 
 def _distance(seconds: int) -> str:
     """Return a distance up to 30 days in the past, such as `3 h ago`, else an empty text."""
-    if not -60 < seconds < 30 * _DAY_SECONDS:
+    if not _SOON < seconds < 30 * _DAY_SECONDS:
         return ""
     for size, unit in ((_DAY_SECONDS, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:

@@ -201,3 +201,11 @@ def test_without_a_script_the_page_can_be_refreshed(client: FlaskClient) -> None
     assert f'<noscript><a href="/admin/threads/{thread_id}?q=hi">' in show(
         client, thread_id, "?q=hi"
     )
+
+
+@pytest.mark.parametrize(("age", "grows"), [(0, True), (3_600, True), (DAY, False), (-DAY, False)])
+def test_only_a_young_age_grows(client: FlaskClient, age: int, grows: bool) -> None:
+    sources.now = lambda: 1_700_000_000
+    thread_id = make(client, "hi")
+    sources.now = lambda: 1_700_000_000 + age
+    assert (f'data-age="{age}"' in show(client, thread_id)) == grows
