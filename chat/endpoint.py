@@ -6,10 +6,10 @@ socket can be shut down while another thread waits for it.
 
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, SOCK_STREAM, getaddrinfo, socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,18 +55,46 @@ class Endpoint:
 
     def _connect(self, stop: Stop) -> HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
-        limit = min(CONNECT_SECONDS, self._seconds)
-        connection = HTTPConnection(host, port, timeout=limit)
+        connection = HTTPConnection(host, port)
         if self._parts.scheme == "https":
-            connection = HTTPSConnection(host, port, timeout=limit, context=self._context)
+            connection = HTTPSConnection(host, port, context=self._context)
         try:
-            stop.wait(0)
-            connection.connect()
-        except (OSError, HTTPException, ValueError) as error:
-            connection.close()
+            connection.sock = self._first_socket(connection, stop)
+        except (OSError, ValueError) as error:
             raise model_faults.unreachable(error) from None
         connection.sock.settimeout(self._seconds)
         return connection
+
+    def _first_socket(self, connection: HTTPConnection, stop: Stop) -> socket:
+        """Return a socket to the first address of the host that answers. Raises OSError."""
+        refusal = OSError("it has no address")
+        for address in getaddrinfo(connection.host, connection.port, type=SOCK_STREAM):
+            try:
+                return self._socket(address, stop)
+            except OSError as error:
+                stop.wait(0)
+                refusal = error
+        raise refusal
+
+    def _socket(self, address: Any, stop: Stop) -> socket:
+        """Connect, and agree on the encryption: a stop ends both waits."""
+        family, kind, protocol, _, name = address
+        with ExitStack() as stack:
+            sock = stack.enter_context(socket(family, kind, protocol))
+            sock.settimeout(min(CONNECT_SECONDS, self._seconds))
+            with stop.cutting(lambda: _cut(sock)):
+                stop.wait(0)
+                sock.connect(name)
+            if self._parts.scheme == "https":
+                sock = stack.enter_context(self._encrypted(sock))
+                with stop.cutting(lambda: _cut(sock)):
+                    sock.do_handshake()
+            stack.pop_all()
+        return sock
+
+    def _encrypted(self, sock: socket) -> ssl.SSLSocket:
+        host = self._parts.hostname
+        return self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:

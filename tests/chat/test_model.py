@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from flask.testing import FlaskClient
 from runs_client import RunsClient, Wire, calls_of, of, text_of
 
 import cli
+from chat import endpoint
 from config import ROOT
 
 TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
@@ -615,6 +617,19 @@ def test_a_cancel_closes_the_connection(
     runs.wait(run, "cancelled")
     assert until(lambda: bool(model.left))
     assert runs.say(thread).status_code == 200
+
+
+def test_a_cancel_ends_the_wait_for_a_connection(
+    client_with: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 100)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/v1"
+        runs = RunsClient(client_with(MOCK="on", MODEL_URL=url))
+        run = runs.run(runs.thread("What is new?"), runs.assistant())
+        with silent.accept()[0]:
+            runs.cancel(run)
+            runs.wait(run, "cancelled")
 
 
 def test_a_cancel_ends_the_wait_for_a_429(
