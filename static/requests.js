@@ -6,7 +6,14 @@ const rows = table.tBodies[0];
 const rules = document.querySelector("[data-rules]");
 const pause = document.querySelector("[data-pause]");
 const blank = document.getElementById("row").content.firstElementChild;
+const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 };
+const asTime = new Intl.DateTimeFormat("en-GB", clock);
 let paused = false;
+
+function showTime(place, time) {
+  place.dateTime = time;
+  place.textContent = asTime.format(new Date(time));
+}
 
 function fill(row, request) {
   const cell = (name, text) => {
@@ -17,7 +24,7 @@ function fill(row, request) {
   row.dataset.id = request.request_id;
   row.toggleAttribute("data-open", request.milliseconds === null);
   row.querySelector(".title").href = `/admin/requests/${request.request_id}`;
-  cell("time", request.time.slice(11, 23)).dateTime = request.time;
+  showTime(cell("time", ""), request.time);
   cell("method", request.method);
   cell("address", request.address);
   cell("status", request.status).classList.toggle("failed", request.status >= 400);
@@ -68,6 +75,7 @@ async function watch() {
   setTimeout(watch, 2000);
 }
 
+for (const place of rows.querySelectorAll("time")) showTime(place, place.dateTime);
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
