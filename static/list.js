@@ -44,7 +44,7 @@
     const found = await readJson(`/admin/threads/count.json?${query}`);
     if (!found) return;
     every.dataset.total = `${number(found.count)}${found.has_more ? "+" : ""}`;
-    chosen.querySelector("[data-total]").textContent = ` ${every.dataset.total}`;
+    chosen.querySelector("[data-matches]").textContent = ` ${every.dataset.total}`;
     countSelected();
   }
 
