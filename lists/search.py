@@ -19,6 +19,8 @@ _SHORTEST_BEGINNING = 2
 _WORD = re.compile(r"[^\W_]+")
 _RARE_MATCHES = 10_000
 """It is faster to collect and sort the matches when there are fewer than this."""
+_RARE_BEGINNINGS = 200_000
+"""The same for beginnings of words on SQLite, where each look for one gathers all its words."""
 
 
 class Phrase(NamedTuple):
@@ -61,9 +63,10 @@ def _phrase(word: str) -> Phrase:
 
 def way_to_search(connection: Connection, expression: str) -> str:
     """Return `rare` to collect and sort all matches, or `common` to walk threads for one page."""
-    values = {"q": expression, "most": _RARE_MATCHES}
-    count = connection.value(_text(sql_of("count")), values)
-    return "rare" if count < _RARE_MATCHES else "common"
+    is_slow_to_look_for = "*" in expression and not database.current().FOLDS_TEXT
+    most = _RARE_BEGINNINGS if is_slow_to_look_for else _RARE_MATCHES
+    count = connection.value(_text(sql_of("count")), {"q": expression, "most": most})
+    return "rare" if count < most else "common"
 
 
 @lru_cache

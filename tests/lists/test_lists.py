@@ -365,6 +365,7 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sort: 
     """List from the matches, and from the newest thread on."""
     if request.param == "common":
         monkeypatch.setattr(search, "_RARE_MATCHES", 0)
+        monkeypatch.setattr(search, "_RARE_BEGINNINGS", 0)
         monkeypatch.setattr(threads, "_FEW_THREADS", 0)
 
 
