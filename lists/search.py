@@ -19,7 +19,7 @@ _SHORTEST_BEGINNING = 2
 _WORD = re.compile(r"[^\W_]+")
 _RARE_MATCHES = 10_000
 """It is faster to collect and sort the matches when there are fewer than this."""
-_RARE_BEGINNINGS = 200_000
+_RARE_BEGINNINGS = 500_000
 """The same for beginnings of words on SQLite, where each look for one gathers all its words."""
 
 
