@@ -206,10 +206,10 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "method of an id": lambda text: {"path": f"/v1/threads/{text}", "method": "PUT"},
     "parameter": lambda text: {"query_string": {text: "1"}},
     "parameter twice": lambda text: {"query_string": {text: ["1", "2"]}},
-    "parameter of a page": lambda text: {"path": "/admin/", "query_string": {text: "1"}},
+    "parameter of a page": lambda text: {"path": "/admin/", "query_string": {"order": text}},
     "parameter of a twin": lambda text: {
         "path": "/admin/threads.json",
-        "query_string": {text: "1"},
+        "query_string": {"order": text},
     },
     "transcript": lambda text: {"path": "/admin/threads/thread_a", "query_string": {text: "1"}},
     **{

@@ -22,6 +22,7 @@ from models import Message
 
 JSON = "application/json"
 LIMIT = 1024
+LEGAL = (b"{}", b"[]")
 ANY_TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ROUND_TRIPS = settings(
     max_examples=40,
@@ -294,7 +295,7 @@ def test_a_nul_or_lone_surrogate_anywhere_is_400(
     refused(client, "/v1/threads", data)
 
 
-@given(data=st.binary(min_size=1, max_size=60))
+@given(data=st.binary(min_size=1, max_size=60).filter(lambda data: data.strip() not in LEGAL))
 @ROUND_TRIPS
 def test_random_bytes_are_400(client: FlaskClient, data: bytes) -> None:
     refused(client, "/v1/threads", data)
