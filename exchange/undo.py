@@ -13,7 +13,7 @@ from rules import refusals
 from rules.ids_and_clock import new_id
 from store import deleted_threads, deletions
 
-_THREADS_AT_ONCE = 100
+_THREADS_AT_ONCE = 40
 _IS_OLD = Thread.seq <= sa.bindparam("last_seq")
 _IS_CHOSEN = Thread.id.in_(sa.bindparam("ids", expanding=True)) & _IS_OLD
 _ANY_SEQ = 2**63 - 1
