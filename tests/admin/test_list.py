@@ -13,8 +13,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import database
 from admin import imports, selection
+from exchange.undo import restore
 from models import DeletedThreads, db
+from rules.errors import ApiError
 from rules.ids_and_clock import sources
 from store import deleted_threads
 
@@ -140,6 +143,20 @@ def test_undo_ends_after_ten_minutes_and_then_nothing_is_kept(
     assert "Undo" not in client.get("/admin/").text
     with app.app_context():
         assert db.session.scalars(sa.select(DeletedThreads)).all() == []
+
+
+def test_a_project_undoes_its_own_deletions_alone(
+    client: FlaskClient, make: Make, app: Flask
+) -> None:
+    submit(client, f"/admin/threads/{make('hi')}/delete")
+    with app.app_context():
+        [kept] = db.session.scalars(sa.select(DeletedThreads)).all()
+        deletion = kept.deletion
+        db.session.remove()
+        with database.read() as connection:
+            assert deleted_threads.kept(connection, "another").deletions == []
+        with pytest.raises(ApiError, match="no longer be undone"):
+            restore("another", deletion)
 
 
 def test_the_api_deletes_for_good(client: FlaskClient, make: Make) -> None:
