@@ -6,6 +6,9 @@ PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/p
 # One process more than there are processors: some tests wait
 PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1))) --dist loadfile --no-loadscope-reorder
 
+# Without bytecode each process that starts would compile all modules anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test suite test-faults test-matrix test-clients test-model test-postgres install lint bench bench-mock clean
 
 run: $(VENV)/.runtime
