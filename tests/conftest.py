@@ -150,10 +150,13 @@ def engine(request: pytest.FixtureRequest) -> str:
     name: str = request.config.getoption("engine")
     if name == "postgres":
         CLUSTER.append(request.getfixturevalue("cluster"))
+    else:
+        MIGRATED.append(request.getfixturevalue("migrated"))
     return name
 
 
 CLUSTER: list[clusters.Cluster] = []
+MIGRATED: list[Path] = []
 
 
 @pytest.fixture(scope="session")
@@ -339,6 +342,18 @@ def end_with_parent() -> None:
 
 
 @contextmanager
+def lent_database() -> Iterator[str]:
+    """Lend a server a database of the newest schema: of SQLite, one that counts as in memory."""
+    if CLUSTER:
+        url = CLUSTER[0].new()
+        yield url
+        CLUSTER[0].give_back(url)
+    else:
+        with tempfile.TemporaryDirectory(prefix="threads-memory-") as folder:
+            yield f"sqlite:///{shutil.copy(MIGRATED[0], f'{folder}/threads.db')}"
+
+
+@contextmanager
 def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
 ) -> Iterator[subprocess.Popen[str]]:
@@ -346,9 +361,14 @@ def launched(
 
     No log of any test may hold a key, a cookie or a body.
     """
+    if "DATABASE_URL" not in settings:
+        with (
+            lent_database() as url,
+            launched(log, command, cwd, DATABASE_URL=url, **settings) as it,
+        ):
+            yield it
+        return
     variables = {"BIND": "127.0.0.1:0", "SECRET_KEY": "s" * 32, **settings}
-    borrowed = CLUSTER[0].new() if CLUSTER and "DATABASE_URL" not in variables else ""
-    variables.setdefault("DATABASE_URL", borrowed or "memory")
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": str(value) for key, value in variables.items()}
     with log.open("a") as stderr:
@@ -370,8 +390,6 @@ def launched(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        if borrowed:
-            CLUSTER[0].give_back(borrowed)
     assert not (secret := SECRET.search(log.read_text(errors="replace"))), f"logged: {secret}"
 
 

@@ -1,6 +1,7 @@
 """The browse page in Chromium: each flow with and without JavaScript, accessibility, XSS."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -57,11 +58,12 @@ Visit = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def site(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Server]:
     """A live server on a file, so that a test can import what the API does not take."""
     folder = tmp_path_factory.mktemp("site")
-    with serving(folder / "log", DATABASE_URL=f"sqlite:///{folder / 'threads.db'}") as server:
-        server.database_url = f"sqlite:///{folder / 'threads.db'}"  # type: ignore[attr-defined]
+    url = f"sqlite:///{shutil.copy(migrated, folder)}"
+    with serving(folder / "log", DATABASE_URL=url) as server:
+        server.database_url = url  # type: ignore[attr-defined]
         yield server
 
 
@@ -792,10 +794,12 @@ def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str, Flask]]:
+def locked(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Path
+) -> Iterator[tuple[Server, str, Flask]]:
     """A live server on which one key was made, the key, and an app on the same database."""
     folder = tmp_path_factory.mktemp("locked")
-    url = f"sqlite:///{folder / 'threads.db'}"
+    url = f"sqlite:///{shutil.copy(migrated, folder)}"
     with serving(folder / "log", DATABASE_URL=url) as server:
         app = create_app({"DATABASE_URL": url, "DURABILITY": "normal"})
         with app.app_context():

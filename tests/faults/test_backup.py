@@ -29,9 +29,8 @@ def restored(server_of_copy: Server, load: Load, marks: dict[str, int]) -> list[
 
 
 @pytest.mark.timeout(300)
-def test_each_backup_under_eight_writers_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "threads.db"
-    url = f"sqlite:///{path}"
+def test_each_backup_under_eight_writers_is_whole(tmp_path: Path, database_url: str) -> None:
+    path, url = tmp_path / "threads.db", database_url
     marks, seconds = [], []
     with (
         serving(tmp_path / "log", DATABASE_URL=url, WORKERS=2) as server,
@@ -69,9 +68,8 @@ def open_snapshot(path: Path) -> Iterator[None]:
         yield
 
 
-def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path) -> None:
-    path, log = tmp_path / "threads.db", tmp_path / "log"
-    url = f"sqlite:///{path}"
+def test_a_restored_backup_serves_within_five_seconds(tmp_path: Path, database_url: str) -> None:
+    path, log, url = tmp_path / "threads.db", tmp_path / "log", database_url
     with serving(log, DATABASE_URL=url) as server:
         with Load(server) as load:
             assert until(lambda: load.acknowledged > 100)
@@ -174,11 +172,12 @@ def findings(result: str) -> dict[str, str]:
     return {line[6:19].strip(): line[:4].strip() for line in result.splitlines()}
 
 
-def test_a_sound_database_passes_the_doctor_beside_its_server(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'threads.db'}"
-    with serving(tmp_path / "log", DATABASE_URL=url) as server:
+def test_a_sound_database_passes_the_doctor_beside_its_server(
+    tmp_path: Path, database_url: str
+) -> None:
+    with serving(tmp_path / "log", DATABASE_URL=database_url) as server:
         assert ask(server, "POST", "/v1/threads")[0] == 200
-        result = flask_process(url, "doctor")
+        result = flask_process(database_url, "doctor")
         assert ask(server, "POST", "/v1/threads")[0] == 200
     assert result.returncode == 0, result.stdout
     states = findings(result.stdout)

@@ -50,7 +50,10 @@ def fill(client: Client) -> tuple[int, dict[str, str], Any]:
             return answer
 
 
-def test_a_full_disk_refuses_writes_and_nothing_else(disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_refuses_writes_and_nothing_else(
+    disk: Path, migrated: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated, disk / "threads.db")
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(BALLAST_BYTES))
     with (
@@ -87,7 +90,10 @@ def test_a_full_disk_is_not_ready_until_there_is_room(
     startup.close(app)
 
 
-def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_under_eight_writers_loses_nothing(
+    disk: Path, migrated: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated, disk / "threads.db")
     with serving(tmp_path / "log", DATABASE_URL=url_in(disk), WORKERS=2) as server:
         with Load(server) as load:
             assert until(lambda: load.acknowledged > 50)

@@ -37,10 +37,10 @@ def stopped(processes: set[int]) -> Iterator[None]:
 
 @pytest.mark.timeout(300)
 def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
-    tmp_path: Path,
+    tmp_path: Path, database_url: str
 ) -> None:
     path, log = tmp_path / "threads.db", tmp_path / "log"
-    settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
+    settings = {"DATABASE_URL": database_url, "WORKERS": 2}
     records: list[Record] = []
     restarts, acknowledged = [], 0
     for turn in (*ROUNDS, "last"):
@@ -67,9 +67,9 @@ def test_kill_9_of_the_whole_server_loses_nothing_acknowledged(
 
 
 @pytest.mark.timeout(300)
-def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path) -> None:
+def test_kill_9_of_one_worker_loses_nothing_acknowledged(tmp_path: Path, database_url: str) -> None:
     path, log = tmp_path / "threads.db", tmp_path / "log"
-    settings = {"DATABASE_URL": f"sqlite:///{path}", "WORKERS": 2}
+    settings = {"DATABASE_URL": database_url, "WORKERS": 2}
     replaced = []
     with launched(log, **settings) as process:
         server = await_ready(process, log, workers=2)

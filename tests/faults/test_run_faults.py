@@ -43,11 +43,11 @@ def answer_to(question: str) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Wire:
+def settings(tmp_path: Path, database_url: str) -> Wire:
     """A kept database, and the script that every process of the server plays."""
     replies = tmp_path / "replies.json"
     replies.write_text(json.dumps(SCRIPT))
-    return {"DATABASE_URL": f"sqlite:///{tmp_path / 'threads.db'}", "REPLIES": replies}
+    return {"DATABASE_URL": database_url, "REPLIES": replies}
 
 
 def ask(client: Client, assistant: str, question: str) -> Wire:

@@ -279,7 +279,7 @@ def test_reset_returns_a_file_database_to_the_seed(
 
 @COPIES
 def test_reset_in_memory_returns_to_the_seed(serve: Callable[..., Any], seed_file: Path) -> None:
-    with serve(SEED=seed_file) as server, server.sdk() as sdk:
+    with serve(SEED=seed_file, DATABASE_URL="memory") as server, server.sdk() as sdk:
         before = sdk.beta.threads.messages.list("thread_seed").data
         for _ in range(2):
             sdk.beta.threads.delete("thread_seed")

@@ -320,7 +320,7 @@ def test_a_start_finishes_what_a_killed_process_left(
 
 
 def test_a_reload_keeps_the_database_in_memory(serve: Callable[..., Any]) -> None:
-    with serve() as server, server.sdk() as sdk:
+    with serve(DATABASE_URL="memory") as server, server.sdk() as sdk:
         thread = create_thread(server)
         before = server.workers()
         server.process.send_signal(signal.SIGHUP)
