@@ -1,5 +1,6 @@
 """Messages: find, create, modify, delete."""
 
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ IS_THREAD = sa.and_(
 FIND_THREAD_SEQ = sa.select(Thread.seq).where(IS_THREAD)
 _ACTIVE_RUN = sa.select(Thread.active_run).where(IS_THREAD)
 INSERT = sa.insert(Message)
+_UNSET = dict.fromkeys(("assistant_id", "run_id", "incomplete_details", "incomplete_at"))
 _IS_MESSAGE = sa.and_(
     Message.thread_seq == FIND_THREAD_SEQ.scalar_subquery(), Message.id == sa.bindparam("of_id")
 )
@@ -26,7 +28,6 @@ _FIND = sa.select(*COLUMNS).where(_IS_MESSAGE)
 # PostgreSQL sets `seq` before the commit. Appends to a thread therefore lock its row one by one:
 # else a reader that pages forward could miss a message. SQLite has one writer at a time.
 _TOUCH = activity.touch(IS_THREAD, Thread.active_run.is_(None)).returning(Thread.seq)
-_APPEND = INSERT.returning(*COLUMNS)
 _HOLD = FIND_THREAD_SEQ.with_for_update(key_share=True)
 _CHANGE = sa.update(Message).where(_IS_MESSAGE).values(metadata=sa.bindparam("new_metadata"))
 _MODIFY = _CHANGE.returning(*COLUMNS)
@@ -61,8 +62,8 @@ def create_message(connection: Connection, project: str, thread_id: str, body: O
     key = {"of_project": project, "thread_id": thread_id}
     seq = connection.value(_TOUCH, {**key, "newest": values["created_at"]})
     if seq is not None:
-        row = connection.row(_APPEND, values | {"thread_seq": seq})
-        return message_object(row, thread_id)
+        connection.change(INSERT, values | {"thread_seq": seq})
+        return message_object(SimpleNamespace(**_UNSET, **values), thread_id)
     find_thread_seq(connection, project, thread_id)
     raise refusals.no_message_while_active(thread_id, connection.value(_ACTIVE_RUN, key))
 
