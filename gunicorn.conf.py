@@ -1,5 +1,6 @@
 """gunicorn's settings, from the same THREADS_… variables; run it as `gunicorn` in this folder."""
 
+import gc
 import os
 
 from server.checks import read_settings, try_port_early
@@ -8,8 +9,12 @@ _settings = read_settings()
 try_port_early(_settings["BIND"])
 
 # Slow imports: a port in use is refused before them.
+gc.disable()  # what is imported stays: looking through it would only make a start longer
 from server import hooks  # noqa: E402
 from server.logs import CONFIG  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 _has_two_workers = hooks.is_keyed(_settings) and _settings["MOCK"] != "on"
 
