@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from conftest import Commands, bearer, until
+from conftest import Commands, bearer, close, new_database, until
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import routes
+from access import api_keys
+from app import create_app
 from web.addresses import PREFIXES
 
 NO_THREAD, NO_MESSAGE = f"thread_{'x' * 24}", f"msg_{'x' * 24}"
@@ -67,16 +69,31 @@ RUN_CALLS = [call for call in CALLS if "<run_id>" in call.values[1]]
 STEP_CALLS = [call for call in CALLS if "<step_id>" in call.values[1]]
 
 
-@pytest.fixture
-def client(client_with: Callable[..., FlaskClient]) -> FlaskClient:
-    """The client of a server that plays runs in spite of keys."""
-    return client_with(MOCK="on")
+Projects = tuple[Project, Project]
+
+
+@pytest.fixture(scope="module")
+def projects(
+    engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Projects]:
+    """Our project and the other one, for the tests that change neither."""
+    with new_database(engine, request, tmp_path_factory.mktemp("projects")) as url:
+        app = create_app({"DATABASE_URL": url, "DURABILITY": "normal", "MOCK": "on"})
+        yield _projects(app)
+        close(app)
 
 
 @pytest.fixture
-def projects(client: FlaskClient, new_key: Callable[..., str]) -> tuple[Project, Project]:
-    """Our project and the other one."""
-    keys = [new_key(name) for name in ("ours", "theirs")]
+def own_projects(make_app: Callable[..., Flask]) -> Projects:
+    """The same two, for one test alone."""
+    return _projects(make_app(MOCK="on"))
+
+
+def _projects(app: Flask) -> Projects:
+    """Make two projects on a server that plays runs in spite of keys."""
+    with app.app_context():
+        keys = [api_keys.create(name, "", None) for name in ("ours", "theirs")]
+    client = app.test_client()
     rules = [{"match": "secret*", "replies": [{"tool_calls": [{"name": "get"}]}]}]
     client.put("/_mock/replies", json={"rules": rules}, headers=bearer(keys[0]))
     return _project(client, keys[0], "ours"), _project(client, keys[1], "theirs")
@@ -137,7 +154,7 @@ def assert_same_refusal(
 
 @pytest.mark.parametrize(("method", "rule", "view"), CALLS)
 def test_a_foreign_thread_is_missing_byte_for_byte(
-    projects: tuple[Project, Project], method: str, rule: str, view: str
+    projects: Projects, method: str, rule: str, view: str
 ) -> None:
     ours, theirs = projects
     before = everything(theirs)
@@ -151,7 +168,7 @@ def test_a_foreign_thread_is_missing_byte_for_byte(
 
 @pytest.mark.parametrize(("method", "rule", "view"), ASSISTANT_CALLS)
 def test_a_foreign_assistant_is_missing_byte_for_byte(
-    projects: tuple[Project, Project], method: str, rule: str, view: str
+    projects: Projects, method: str, rule: str, view: str
 ) -> None:
     ours, theirs = projects
     before = everything(theirs)
@@ -164,7 +181,7 @@ def test_a_foreign_assistant_is_missing_byte_for_byte(
 
 @pytest.mark.parametrize(("method", "rule", "view"), MESSAGE_CALLS)
 def test_a_foreign_message_is_missing_in_ones_own_thread(
-    projects: tuple[Project, Project], method: str, rule: str, view: str
+    projects: Projects, method: str, rule: str, view: str
 ) -> None:
     ours, theirs = projects
     before = everything(theirs)
@@ -177,7 +194,7 @@ def test_a_foreign_message_is_missing_in_ones_own_thread(
 
 @pytest.mark.parametrize(("method", "rule", "view"), RUN_CALLS)
 def test_a_foreign_run_is_missing_in_ones_own_thread(
-    projects: tuple[Project, Project], method: str, rule: str, view: str
+    projects: Projects, method: str, rule: str, view: str
 ) -> None:
     ours, theirs = projects
     before = everything(theirs)
@@ -190,7 +207,7 @@ def test_a_foreign_run_is_missing_in_ones_own_thread(
 
 @pytest.mark.parametrize(("method", "rule", "view"), STEP_CALLS)
 def test_a_foreign_step_is_missing_in_ones_own_run(
-    projects: tuple[Project, Project], method: str, rule: str, view: str
+    projects: Projects, method: str, rule: str, view: str
 ) -> None:
     ours, theirs = projects
     foreign = ours.call(method, filled(rule, ours.thread, "", ours.run, theirs.step))
@@ -201,7 +218,7 @@ def test_a_foreign_step_is_missing_in_ones_own_run(
 @pytest.mark.parametrize("prefix", PREFIXES.values())
 @pytest.mark.parametrize("address", ["/threads/runs", "/threads/{}/runs"])
 def test_a_foreign_assistant_runs_in_no_thread_of_ones_own(
-    projects: tuple[Project, Project], prefix: str, address: str
+    projects: Projects, prefix: str, address: str
 ) -> None:
     ours, theirs = projects
     before = everything(ours), everything(theirs)
@@ -227,10 +244,8 @@ def test_the_matrix_holds_every_address_of_the_api(app: Flask) -> None:
 
 @CURSORS
 @pytest.mark.parametrize("deleted", [False, True], ids=["stored", "deleted"])
-def test_a_foreign_thread_is_no_cursor(
-    projects: tuple[Project, Project], cursor: str, deleted: bool
-) -> None:
-    ours, theirs = projects
+def test_a_foreign_thread_is_no_cursor(own_projects: Projects, cursor: str, deleted: bool) -> None:
+    ours, theirs = own_projects
     if deleted:
         theirs.call("DELETE", f"/v1/threads/{theirs.thread}")
     foreign = ours.call("GET", f"/v1/threads?{cursor}={theirs.thread}")
@@ -241,9 +256,9 @@ def test_a_foreign_thread_is_no_cursor(
 @CURSORS
 @pytest.mark.parametrize("deleted", [False, True], ids=["stored", "deleted"])
 def test_a_foreign_assistant_is_no_cursor(
-    projects: tuple[Project, Project], cursor: str, deleted: bool
+    own_projects: Projects, cursor: str, deleted: bool
 ) -> None:
-    ours, theirs = projects
+    ours, theirs = own_projects
     if deleted:
         theirs.call("DELETE", f"/v1/assistants/{theirs.assistant}")
     foreign = ours.call("GET", f"/v1/assistants?{cursor}={theirs.assistant}")
@@ -253,10 +268,8 @@ def test_a_foreign_assistant_is_no_cursor(
 
 @CURSORS
 @pytest.mark.parametrize("deleted", [False, True], ids=["stored", "deleted"])
-def test_a_foreign_message_is_no_cursor(
-    projects: tuple[Project, Project], cursor: str, deleted: bool
-) -> None:
-    ours, theirs = projects
+def test_a_foreign_message_is_no_cursor(own_projects: Projects, cursor: str, deleted: bool) -> None:
+    ours, theirs = own_projects
     if deleted:
         theirs.call("DELETE", f"/v1/threads/{theirs.thread}/messages/{theirs.message}")
     address = f"/v1/threads/{ours.thread}/messages?{cursor}="
@@ -266,7 +279,7 @@ def test_a_foreign_message_is_no_cursor(
 
 
 @CURSORS
-def test_a_foreign_run_or_step_is_no_cursor(projects: tuple[Project, Project], cursor: str) -> None:
+def test_a_foreign_run_or_step_is_no_cursor(projects: Projects, cursor: str) -> None:
     ours, theirs = projects
     runs = f"/v1/threads/{ours.thread}/runs"
     for address, id_, absent in (
@@ -279,7 +292,7 @@ def test_a_foreign_run_or_step_is_no_cursor(projects: tuple[Project, Project], c
 
 
 def test_a_foreign_run_is_no_filter(
-    projects: tuple[Project, Project],
+    projects: Projects,
 ) -> None:
     ours, theirs = projects
     address = f"/v1/threads/{ours.thread}/messages?run_id="
@@ -299,30 +312,26 @@ def test_a_foreign_run_is_no_filter(
         "order=asc&limit=100",
     ],
 )
-def test_a_list_shows_threads_of_its_project_only(
-    projects: tuple[Project, Project], query: str
-) -> None:
+def test_a_list_shows_threads_of_its_project_only(projects: Projects, query: str) -> None:
     for project in projects:
         data = project.call("GET", f"/v1/threads?{query}").json["data"]
         assert [thread["id"] for thread in data] == [project.thread]
 
 
 @pytest.mark.parametrize("query", ["q=theirs", "metadata[of]=theirs"])
-def test_a_filter_finds_nothing_of_the_other_project(
-    projects: tuple[Project, Project], query: str
-) -> None:
+def test_a_filter_finds_nothing_of_the_other_project(projects: Projects, query: str) -> None:
     ours, _ = projects
     assert ours.call("GET", f"/v1/threads?{query}").json["data"] == []
 
 
-def test_a_list_shows_assistants_of_its_project_only(projects: tuple[Project, Project]) -> None:
+def test_a_list_shows_assistants_of_its_project_only(projects: Projects) -> None:
     for project in projects:
         data = project.call("GET", "/v1/assistants").json["data"]
         assert [assistant["id"] for assistant in data] == [project.assistant]
 
 
-def test_a_copy_belongs_to_the_project_of_its_thread(projects: tuple[Project, Project]) -> None:
-    ours, theirs = projects
+def test_a_copy_belongs_to_the_project_of_its_thread(own_projects: Projects) -> None:
+    ours, theirs = own_projects
     before = everything(theirs)
     copy = ours.call("POST", f"/v1/threads/{ours.thread}/copy").json["id"]
     assert ours.call("GET", f"/v1/threads/{copy}").status_code == 200
@@ -331,12 +340,12 @@ def test_a_copy_belongs_to_the_project_of_its_thread(projects: tuple[Project, Pr
 
 
 def test_an_idempotency_key_means_something_else_in_each_project(
-    projects: tuple[Project, Project],
+    own_projects: Projects,
 ) -> None:
     body = {"metadata": {"a": "1"}}
     answers = [
         project.call("POST", "/v1/threads", body, **{"Idempotency-Key": "same"})
-        for project in projects
+        for project in own_projects
     ]
     assert answers[0].json["id"] != answers[1].json["id"]
     assert not any("Idempotent-Replayed" in answer.headers for answer in answers)
@@ -346,11 +355,9 @@ def test_an_idempotency_key_means_something_else_in_each_project(
 
 
 @pytest.fixture
-def twins(
-    projects: tuple[Project, Project], flask: Commands, tmp_path: Path
-) -> tuple[Project, Project]:
+def twins(own_projects: Projects, flask: Commands, tmp_path: Path) -> Projects:
     """Both projects hold our thread, each its own."""
-    ours, theirs = projects
+    ours, theirs = own_projects
     file = tmp_path / "export.jsonl"
     file.write_text(flask("export", "--project", "ours").stdout)
     flask("import", str(file), "--project", "theirs")
@@ -363,7 +370,7 @@ def exported(flask: Commands, project: str) -> list[str]:
     return [each["id"] for each in objects if each["object"] == "thread"]
 
 
-def test_an_imported_thread_changes_in_its_project_only(twins: tuple[Project, Project]) -> None:
+def test_an_imported_thread_changes_in_its_project_only(twins: Projects) -> None:
     ours, theirs = twins
     before = everything(ours)
     theirs.call("POST", f"/v1/threads/{theirs.thread}", CHANGE)
@@ -371,7 +378,7 @@ def test_an_imported_thread_changes_in_its_project_only(twins: tuple[Project, Pr
     assert everything(ours) == before
 
 
-def test_an_imported_thread_is_deleted_in_its_project_only(twins: tuple[Project, Project]) -> None:
+def test_an_imported_thread_is_deleted_in_its_project_only(twins: Projects) -> None:
     ours, theirs = twins
     before = everything(ours)
     assert theirs.call("DELETE", f"/v1/threads/{theirs.thread}").status_code == 200
@@ -379,7 +386,7 @@ def test_an_imported_thread_is_deleted_in_its_project_only(twins: tuple[Project,
 
 
 def test_replacing_by_import_leaves_the_other_project_alone(
-    twins: tuple[Project, Project], flask: Commands, tmp_path: Path
+    twins: Projects, flask: Commands, tmp_path: Path
 ) -> None:
     ours, theirs = twins
     theirs.call("POST", f"/v1/threads/{theirs.thread}", CHANGE)
@@ -391,19 +398,15 @@ def test_replacing_by_import_leaves_the_other_project_alone(
 
 
 @pytest.mark.parametrize("name", ["ours", "theirs"])
-def test_export_writes_one_project(
-    projects: tuple[Project, Project], flask: Commands, name: str
-) -> None:
-    assert exported(flask, name) == [projects[name == "theirs"].thread]
+def test_export_writes_one_project(own_projects: Projects, flask: Commands, name: str) -> None:
+    assert exported(flask, name) == [own_projects[name == "theirs"].thread]
 
 
 def test_export_of_a_project_without_threads_is_empty(flask: Commands) -> None:
     assert exported(flask, "nobody") == []
 
 
-def test_prune_deletes_of_one_project(
-    twins: tuple[Project, Project], flask: Commands, tmp_path: Path
-) -> None:
+def test_prune_deletes_of_one_project(twins: Projects, flask: Commands, tmp_path: Path) -> None:
     ours, theirs = twins
     before = everything(ours)
     file_of_old = '{"thread":{"id":"thread_old","object":"thread","created_at":1,"metadata":{},'
