@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import re
@@ -42,6 +43,7 @@ from rules.ids_and_clock import sources
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+gc.disable()  # what is imported and collected stays: see pytest_collection_finish
 NODE_FOLDER = Path(__file__).parent / "node"
 NEEDED_NODE = 22
 CHROMIUM_FLAGS = [
@@ -109,6 +111,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"SQLite only: {mark.args[0]}"))
         if item.path.name == "test_postgres.py" and not on_postgres:
             item.add_marker(pytest.mark.skip(reason="PostgreSQL only: make test-postgres"))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what the tests make only, from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
