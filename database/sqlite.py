@@ -92,7 +92,7 @@ class SQLite:
         self._log = files.log_of(self.path)
         self._identity = files.identity(self.path)
         self._log_identity: tuple[int, int] | None = None
-        self._may_make_file = True
+        self._may_make_file, self._is_closed = True, False
         _give_turns_to_sessions(engine, self)
         if not has_wal_fix(VERSION):
             log.warning("SQLite %s has the WAL-reset bug; 3.51.3 fixes it.", dbapi.sqlite_version)
@@ -123,6 +123,8 @@ class SQLite:
             self.disconnect(connection.raw)
         else:
             self._idle.append(connection)
+            if self._is_closed:
+                self.close()
         self._places.give_back()
 
     @contextmanager
@@ -249,10 +251,14 @@ class SQLite:
             yield raw
 
     def close(self) -> None:
-        """Close every connection; the last to be closed empties the log into the file."""
-        self._idle.clear()
-        for raw in list(self._open):
-            self.disconnect(raw)
+        """Close every connection; the last to be closed empties the log into the file.
+
+        One that a thread still uses is closed when it comes back: SQLite would crash.
+        """
+        self._is_closed = True
+        with suppress(IndexError):
+            while True:
+                self.disconnect(self._idle.pop().raw)
 
     def _is_same_file(self) -> bool:
         """Return whether file and log are still the opened ones; if not, writes are lost."""

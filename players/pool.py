@@ -51,7 +51,8 @@ class Players:
         self._plays: dict[str, Play] = {}  # by token; those that wait for a thread, too
         self._at_work: set[str] = set()
         self._change = Condition()
-        self._is_watched = self._is_paused = self._is_stopped = False
+        self._is_paused = self._is_stopped = False
+        self._watcher: Thread | None = None
         self._next_sweep = 0.0
         self._wake = Event()
 
@@ -85,9 +86,9 @@ class Players:
     def open(self) -> None:
         """Begin to take runs that other processes made or left."""
         with self._change:
-            is_new, self._is_watched = not self._is_watched, True
-        if is_new:
-            Thread(target=self._watch, name="watch", daemon=True).start()
+            if self._watcher is None and not self._is_stopped:
+                self._watcher = Thread(target=self._watch, name="watch", daemon=True)
+                self._watcher.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -114,6 +115,8 @@ class Players:
             for play in self._plays.values():
                 play.end_stream()
         self._wake.set()
+        if self._watcher:
+            self._watcher.join(END_SECONDS)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _order(self, reason: str) -> None:

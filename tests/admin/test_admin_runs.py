@@ -76,6 +76,7 @@ def test_a_run_stands_between_the_messages_it_answered(
     runs: RunsClient, assistant: str, thread: str
 ) -> None:
     runs.reply({"text": "20 degrees."})
+    runs.call("PUT", "/_mock/clock", {"frozen_at": 2_000_000_000})
     run = runs.finished(thread, assistant)
     question, reply = (message["id"] for message in runs.messages(thread))
     html = page(runs, thread)

@@ -17,7 +17,7 @@ from openai import InternalServerError, OpenAI
 
 import database
 from app import create_app
-from database import files, sqlite
+from database import files, sqlite, startup
 from database.files import file_of
 from models import db
 
@@ -94,6 +94,14 @@ def test_a_connection_has_the_safe_setting_by_default(
 def test_normal_durability_syncs_at_checkpoints_only(app: Any) -> None:
     with app.app_context(), database.read() as connection:
         assert connection.value("PRAGMA synchronous") == 1
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back(app: Any, database_url: str) -> None:
+    with app.app_context(), database.read() as connection:
+        startup.close(app)
+        assert connection.value("SELECT count(*) FROM threads") == 0
+        assert files.log_of(file_of(database_url)).exists()
+    assert not files.log_of(file_of(database_url)).exists()
 
 
 def test_only_the_owner_can_read_the_files(serve: Callable[..., Any], tmp_path: Path) -> None:

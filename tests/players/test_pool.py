@@ -56,7 +56,7 @@ def is_idle(runs: RunsClient) -> bool:
 def test_a_process_that_plays_nothing_has_no_player(runs: RunsClient, thread: str) -> None:
     players = players_of(runs)
     assert not players._executor._threads
-    assert not players._is_watched
+    assert players._watcher is None
 
 
 def test_runs_beyond_the_players_wait_and_are_played(single: RunsClient) -> None:
