@@ -501,10 +501,12 @@ def test_what_text_there_was_is_kept(
     assert (step["status"], step["last_error"]) == ("failed", run["last_error"])
 
 
-def test_nobody_listens(client_with: Callable[..., FlaskClient], model: FakeModel) -> None:
-    model.server_close()
-    runs = RunsClient(client_with(MODEL_URL=model.url))
-    run = runs.finished(runs.thread("Hi"), runs.assistant())
+def test_nobody_listens(client_with: Callable[..., FlaskClient]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        runs = RunsClient(client_with(MODEL_URL=url))
+        run = runs.finished(runs.thread("Hi"), runs.assistant())
     expected = "Connection refused. Is it running where THREADS_MODEL_URL says?"
     assert expected in failure(run)[1]
 
