@@ -10,7 +10,7 @@ import schemas
 from admin import sign_in
 from admin.answers import download, save
 from admin.forms import Answer, Form, done
-from display.texts import pretty
+from display.texts import form_texts
 from exchange import exports
 from lists.assistants import assistants_page
 from lists.pages import Page, neighbours
@@ -71,7 +71,7 @@ def _create(connection: database.Connection, project: str, body: Object) -> Obje
 
 @bp.get("/assistants/<assistant_id>")
 def assistant(assistant_id: str) -> str:
-    texts = _texts(decoded(_find(assistant_id)))
+    texts = form_texts(decoded(_find(assistant_id)))
     return render_template("assistant.html", form=Form(texts, {}, {}), assistant_id=assistant_id)
 
 
@@ -88,16 +88,6 @@ def save_assistant(assistant_id: str) -> Answer:
 def _find(assistant_id: str) -> Object:
     with database.read() as connection:
         return assistants.find_assistant(connection, project(), assistant_id)
-
-
-def _texts(assistant: dict[str, Any]) -> dict[str, Any]:
-    """Return an assistant as the texts of its form."""
-    texts = {name: value or "" for name, value in assistant.items()}
-    word = assistant["response_format"]
-    texts["tools"] = pretty(assistant["tools"]) if assistant["tools"] else ""
-    texts["response_format"] = word if isinstance(word, str) else pretty(word)
-    numbers = {name: str(assistant[name]) for name in ("temperature", "top_p")}
-    return texts | numbers | {"pairs": list(assistant["metadata"].items())}
 
 
 @bp.get("/assistants/<assistant_id>/delete")

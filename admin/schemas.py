@@ -1,40 +1,14 @@
 """The schemas of the page's query strings, and of the texts in its forms."""
 
-import re
-from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import EXCLUDE, ValidationError, missing, pre_load
+from marshmallow import EXCLUDE, missing, pre_load
 
-from rules import errors, fields
-from rules.strict_json import parse
+from rules import fields
+from rules.form_fields import Day, JsonText, MalformedPair, NumberText
 from schemas import FORMATS, MAX_TOOLS, SORTS, TOOLS, ListThreads, ModifyAssistant
 
 MESSAGES_A_PAGE, MAX_MESSAGES_A_PAGE = 50, 1_000
-
-
-class Day(fields.Text):
-    """A date, with the offset of its zone or in UTC: `2026-11-22`, `2026-11-22+01:00`.
-
-    Loads as its first second plus `seconds` (of the field's metadata).
-    """
-
-    def read(self, value: Any) -> Any:
-        try:
-            has_zone = len(value) > len("2026-11-22")
-            start = datetime.strptime(value, "%Y-%m-%d%z" if has_zone else "%Y-%m-%d")
-            second = int((start if has_zone else start.replace(tzinfo=UTC)).timestamp())
-        except ValueError as error:
-            sentence = "Write it as year-month-day, for example 2026-11-22."
-            raise ValidationError(errors.Fault("invalid_value", sentence)) from error
-        return max(0, second + self.metadata["seconds"])
-
-
-class MalformedPair(fields.Text):
-    """A metadata filter without `=`: forms.read_filters renames all others."""
-
-    def read(self, value: Any) -> Any:
-        raise ValidationError(errors.Fault("invalid_value", "Write it as key=value."))
 
 
 class BrowseThreads(ListThreads):
@@ -78,31 +52,6 @@ class BrowseMessages(fields.StrictSchema):
 
     class Meta(fields.StrictSchema.Meta):
         unknown = EXCLUDE
-
-
-class NumberText(fields.Number):
-    """A number in a text, written with a decimal point."""
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", value.strip()):
-            value = float(value)
-        return super()._deserialize(value, attr, data, **kwargs)
-
-
-class JsonText(fields.Text):
-    """A JSON array or object in a text, loaded by another field; any other text is a word."""
-
-    def __init__(self, field: fields.Field, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.field = field
-
-    def read(self, value: Any) -> Any:
-        text = value.strip()
-        try:
-            return self.field.deserialize(parse(text.encode()) if text[:1] in "{[" else text)
-        except errors.ApiError as refusal:
-            fault = errors.Fault(refusal.code, refusal.message)
-            raise ValidationError(fault) from refusal
 
 
 _TOOLS = JsonText(fields.Array(fields.Variant(TOOLS), maximum=MAX_TOOLS), null_as="[]")

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from display.markdown import markdown, plain
-from display.rows import headline, message_count
 from display.texts import faults_of, is_long, pretty, short, short_id, tools_in_words
 from display.times import ago, clock, weekday
-from rules.errors import shown
+from display.titles import headline
 
 FILTERS: tuple[Callable[..., Any], ...] = (
     ago,
@@ -16,12 +15,10 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     headline,
     is_long,
     markdown,
-    message_count,
     plain,
     pretty,
     short,
     short_id,
-    shown,
     tools_in_words,
     weekday,
 )

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from display.snippets import snippet
 from display.texts import short
 from display.times import ago
-from display.titles import title
+from display.titles import headline
 from lists.snippets import Hit
 from lists.summaries import MAX_COUNTED_MESSAGES, Summary
 
@@ -53,10 +53,10 @@ def row(
     return Row(
         thread["id"],
         address_of(thread["id"], hit and hit.message_id, filters),
-        headline(summary),
+        headline(summary.text),
         snippet(hit.text, filters["q"]) if hit else Markup(),
         summary.run_status,
-        message_count(summary),
+        _message_count(summary),
         ago(thread["created_at"] if is_by_creation else summary.last_active_at),
         state(summary),
         [_chip(*pair) for pair in pairs[:SHOWN_CHIPS]],
@@ -92,12 +92,7 @@ def _chip(key: str, value: str) -> Chip:
     return Chip(key, short(value), f"{key}: {value}", name, urlencode({name: value}))
 
 
-def headline(summary: Summary) -> str:
-    """Return the title of a thread."""
-    return title(summary.text)
-
-
-def message_count(summary: Summary) -> str:
+def _message_count(summary: Summary) -> str:
     """Return the number of a thread's messages; a `+` stands for more."""
     plus = "+" if summary.messages > MAX_COUNTED_MESSAGES else ""
     return f"{min(summary.messages, MAX_COUNTED_MESSAGES):,}{plus}"

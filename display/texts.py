@@ -21,6 +21,16 @@ def pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
+def form_texts(assistant: dict[str, Any]) -> dict[str, Any]:
+    """Return a decoded assistant object as the texts of its form, with its metadata as `pairs`."""
+    texts = {name: value or "" for name, value in assistant.items()}
+    word = assistant["response_format"]
+    texts["tools"] = pretty(assistant["tools"]) if assistant["tools"] else ""
+    texts["response_format"] = word if isinstance(word, str) else pretty(word)
+    numbers = {name: str(assistant[name]) for name in ("temperature", "top_p")}
+    return texts | numbers | {"pairs": list(assistant["metadata"].items())}
+
+
 def tools_in_words(tools: list[dict[str, Any]]) -> str:
     """Return the kinds of an assistant's tools, with their numbers."""
     counts = Counter(tool["type"].replace("_", " ") for tool in tools)

@@ -1,4 +1,4 @@
-"""The title of a conversation: the first line of its first text, without the marks of Markdown."""
+"""The headline of a conversation: the first line of its first text, without marks of Markdown."""
 
 import re
 from functools import lru_cache
@@ -17,13 +17,13 @@ _STARS = re.compile(r"(?<![\w*\\])(\*{1,3}|~~)(?=[^\s*~])(.+?)(?<=[^\s*~\\])\1(?
 _BARS = re.compile(r"(?<![\w\\])(_{1,2})(?=[^\s_])([^_]*[^\w][^_]*)(?<=[^\s_\\])\1(?!\w)")
 
 
-def title(text: str) -> str:
+def headline(text: str) -> str:
     """Return the first line that has a word, without marks; of another text its first line."""
-    return _title(text[: _READ_CHARACTERS * _MOST_LINES])
+    return _headline(text[: _READ_CHARACTERS * _MOST_LINES])
 
 
 @lru_cache(maxsize=1024)
-def _title(text: str) -> str:
+def _headline(text: str) -> str:
     lines = text.strip().split("\n", _MOST_LINES)[:_MOST_LINES]
     line = next((line for line in lines if not _NO_WORDS.fullmatch(line)), lines[0])
     return short(" ".join(_without_marks(line[:_READ_CHARACTERS]).split()), _MOST_CHARACTERS)

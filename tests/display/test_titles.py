@@ -2,7 +2,7 @@
 
 import pytest
 
-from display.titles import title
+from display.titles import headline
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from display.titles import title
     ],
 )
 def test_a_title_is_the_first_line_with_words(text: str, shown: str) -> None:
-    assert title(text) == shown
+    assert headline(text) == shown
