@@ -1,7 +1,8 @@
-// Adds to the browse page what it can do without: copying, `/`, live lengths.
+// Adds to the browse page what it can do without: copying, live lengths, menus that close.
 "use strict";
 
 const status = document.getElementById("status");
+const copyOf = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
 function say(text) {
   const line = document.createElement("p");
@@ -24,10 +25,9 @@ async function copy(button, source) {
   }
 }
 
-const pattern = document.getElementById("copy-button").content.firstElementChild;
 function offerCopies(root) {
   for (const source of root.querySelectorAll("[data-copy]")) {
-    const button = pattern.cloneNode(true);
+    const button = copyOf("copy-button");
     button.title = source.dataset.copy;
     button.setAttribute("aria-label", source.dataset.copy);
     button.addEventListener("click", () => copy(button, source));
@@ -35,16 +35,6 @@ function offerCopies(root) {
   }
 }
 offerCopies(document);
-
-document.addEventListener("keydown", (event) => {
-  const search = document.querySelector("[data-slash]");
-  const typing = event.target.closest("input:not([type=checkbox]), textarea, select");
-  if (event.key === "/" && search && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    event.preventDefault();
-    search.select();
-    search.focus();
-  }
-});
 
 for (const field of document.querySelectorAll("[data-limit]")) {
   const limit = Number(field.dataset.limit);

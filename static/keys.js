@@ -1,4 +1,4 @@
-// The keys: j and k walk, n finds the next hit, ? tells them, Ctrl+Enter sends a form.
+// The keys: j and k walk, n finds the next hit, / the search, ? tells them, Ctrl+Enter sends a form.
 "use strict";
 
 const keys = document.getElementById("keys");
@@ -22,6 +22,13 @@ const ACTIONS = {
   n: () => document.getElementById("next-hit")?.click(),
   "?": () => keys.showModal(),
 };
+const search = document.querySelector("[data-slash]");
+if (search) {
+  ACTIONS["/"] = () => {
+    search.select();
+    search.focus();
+  };
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

@@ -2,8 +2,6 @@
 "use strict";
 
 {
-  const LOOK_MILLISECONDS = 2000;
-  const SHARE_OF_TIME = 10; // a search that takes long is asked for less often
   const chosen = document.getElementById("chosen");
   const filters = document.querySelector(".filters");
   const rows = () => [...document.querySelectorAll("[data-row]")];
@@ -64,7 +62,7 @@
 
   const title = document.title;
   const news = document.getElementById("news");
-  const bar = news.content.firstElementChild.cloneNode(true);
+  const bar = copyOf("news");
   let shown = states();
 
   function states() {
@@ -124,13 +122,6 @@
     document.title = title;
   }
 
-  async function watch() {
-    const start = performance.now();
-    if (!document.hidden) await look().catch(() => {});
-    const spent = performance.now() - start;
-    setTimeout(watch, Math.max(LOOK_MILLISECONDS, SHARE_OF_TIME * spent));
-  }
-
   // Dates of this time zone, and what is typed but not sent.
 
   const dates = [...document.querySelectorAll("input[type=date]")];
@@ -186,7 +177,6 @@
     bar.hidden = true;
     bar.querySelector("button").addEventListener("click", show);
     news.replaceWith(news, bar);
-    document.addEventListener("visibilitychange", () => document.hidden || look().catch(() => {}));
-    setTimeout(watch, LOOK_MILLISECONDS);
+    watch(look);
   }
 }

@@ -5,15 +5,7 @@ const table = document.querySelector("[data-requests]");
 const rows = table.tBodies[0];
 const rules = document.querySelector("[data-rules]");
 const pause = document.querySelector("[data-pause]");
-const blank = document.getElementById("row").content.firstElementChild;
-const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 };
-const asTime = new Intl.DateTimeFormat("en-GB", clock);
 let paused = false;
-
-function showTime(place, time) {
-  place.dateTime = time;
-  place.textContent = asTime.format(new Date(time));
-}
 
 function fill(row, request) {
   const cell = (name, text) => {
@@ -24,7 +16,8 @@ function fill(row, request) {
   row.dataset.id = request.request_id;
   row.toggleAttribute("data-open", request.milliseconds === null);
   row.querySelector(".title").href = `/admin/requests/${request.request_id}`;
-  showTime(cell("time", ""), request.time);
+  cell("time", "").dateTime = request.time;
+  showTimes(row);
   cell("method", request.method);
   cell("address", request.address);
   cell("status", request.status).classList.toggle("failed", request.status >= 400);
@@ -38,7 +31,7 @@ function fill(row, request) {
 function show(requests) {
   for (const request of requests) {
     const known = [...rows.rows].find((row) => row.dataset.id === request.request_id);
-    const row = known ?? blank.cloneNode(true);
+    const row = known ?? copyOf("row");
     fill(row, request);
     if (!known) rows.prepend(row);
   }
@@ -60,9 +53,9 @@ function lastKnown() {
 }
 
 async function look() {
-  const answer = await fetch(`/admin/requests.json?after=${lastKnown()}`).catch(() => null);
-  if (answer?.status === 401 || answer?.status === 404) return location.reload();
-  if (!answer?.ok) return;
+  const answer = await fetch(`/admin/requests.json?after=${lastKnown()}`);
+  if (answer.status === 401 || answer.status === 404) return location.reload();
+  if (!answer.ok) return;
   const { data, is_whole, rules } = await answer.json();
   const left = new Set(data.map((request) => request.request_id));
   if (is_whole) for (const row of [...rows.rows]) if (!left.has(row.dataset.id)) row.remove();
@@ -70,16 +63,9 @@ async function look() {
   showRules(rules);
 }
 
-async function watch() {
-  if (!paused && document.visibilityState === "visible") await look();
-  setTimeout(watch, 2000);
-}
-
-for (const place of rows.querySelectorAll("time")) showTime(place, place.dateTime);
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
   pause.textContent = paused ? "Go on" : "Pause";
 });
-document.addEventListener("visibilitychange", () => paused || document.visibilityState !== "visible" || look());
-setTimeout(watch, 2000);
+watch(async () => paused || look());

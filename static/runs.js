@@ -3,7 +3,6 @@
 
 const here = document.querySelector("[data-thread]").dataset.thread;
 const end = document.getElementById("end");
-const copyOf = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
 async function* eventsOf(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -2,7 +2,6 @@
 "use strict";
 
 {
-  const POLL_MILLISECONDS = 2000;
   const transcript = document.querySelector(".transcript");
   const active = end.dataset.active;
   const title = document.title;
@@ -83,8 +82,10 @@
     const answer = await fetch(addressOf(""));
     if (!answer.ok) return [];
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    // A run that ended frees the forms.
-    if (active && !page.getElementById("end").dataset.active) return location.replace(`${here}/end`), [];
+    if (active && !page.getElementById("end").dataset.active) {
+      location.replace(`${here}/end`); // the run is over: the forms are free
+      return [];
+    }
     const known = new Set([...transcript.querySelectorAll("[id]")].map((entry) => entry.id));
     const entries = [...page.querySelector(".transcript").children].filter(
       (entry) => entry.matches("article, section, .day") && !known.has(entry.id),
@@ -107,26 +108,21 @@
   const isAtEnd = () => end.getBoundingClientRect().top < innerHeight + 160;
 
   async function look() {
+    // A run that streams here ends with a page of its own.
+    if (document.getElementById("live-run")) return;
     const answer = await fetch(addressOf(".json"));
-    if (answer.status === 404) return say("This thread is deleted."), false;
-    if (answer.status === 401) return location.reload(), false;
-    if (!answer.ok) return true;
+    if (answer.status === 401) return location.reload();
+    if (answer.status === 404) {
+      say("This thread is deleted.");
+      return false;
+    }
+    if (!answer.ok) return;
     const { data, has_more } = (await answer.json()).messages;
-    if (!data.length) return true;
-    if (!isAtEnd()) return count(`${data.length}${has_more ? "+" : ""}`), true;
+    if (!data.length) return;
+    if (!isAtEnd()) return count(`${data.length}${has_more ? "+" : ""}`);
     const follows = end.getBoundingClientRect().bottom < innerHeight + 160;
     await append();
     if (follows) scrollTo(0, document.documentElement.scrollHeight);
-    return true;
-  }
-
-  async function poll() {
-    let goesOn = true;
-    // A run that streams here ends with a page of its own.
-    if (!document.hidden && !document.getElementById("live-run")) {
-      goesOn = await look().catch(() => true);
-    }
-    if (goesOn) setTimeout(poll, POLL_MILLISECONDS);
   }
 
   // The hits of a search.
@@ -156,5 +152,5 @@
   const isPlain = !location.hash && !["after", "before", "at", "order"].some((name) => query.has(name));
   const isLong = document.querySelector(".where [rel=prev]");
   if (isFirstLook && isPlain && isLong) messages().at(-1).scrollIntoView({ block: "end" });
-  if ("live" in transcript.dataset) setTimeout(poll, POLL_MILLISECONDS);
+  if ("live" in transcript.dataset) watch(look);
 }

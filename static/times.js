@@ -3,6 +3,9 @@
 
 const asDay = new Intl.DateTimeFormat("en-GB", { dateStyle: "full" });
 const asClock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const asExactClock = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+});
 const asWhole = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
 const MINUTE = 60, HOUR = 3600, DAY = 86400;
 
@@ -11,10 +14,11 @@ function momentOf(time) {
 }
 
 function showTimes(root) {
-  for (const time of root.querySelectorAll("time[datetime*=' ']")) {
+  for (const time of root.querySelectorAll("time[datetime*=':']")) {
     const moment = momentOf(time);
+    const format = time.dateTime.includes(".") ? asExactClock : asClock;
     if (time.title) time.title = asWhole.format(moment);
-    if (time.className === "clock") time.textContent = asClock.format(moment);
+    if (time.className === "clock") time.textContent = format.format(moment);
     if (time.dataset.age) time.begun = performance.now() / 1000 - Number(time.dataset.age);
   }
 }
