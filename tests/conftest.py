@@ -62,15 +62,25 @@ SECRET = re.compile(
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 LONGEST = [
     "test_admin_browser.py",
+    "test_start.py",
     "test_fixtures.py",
     "test_run_faults.py",
-    "test_start.py",
     "test_gunicorn.py",
-    "test_backup.py",
-    "test_openapi.py",
     "test_mock.py",
-    "test_node.py",
+    "test_openapi.py",
+    "test_browser_thread.py",
+    "test_browser_list.py",
+    "test_browser_requests.py",
+    "test_backup.py",
+    "test_lists.py",
+    "test_disk.py",
     "test_data.py",
+    "test_cors.py",
+    "test_worker.py",
+    "test_clock.py",
+    "test_port.py",
+    "test_logs.py",
+    "test_node.py",
 ]
 """The files that start first: one that starts last would keep a single processor busy."""
 
