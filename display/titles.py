@@ -8,7 +8,7 @@ from display.texts import short
 _MOST_CHARACTERS = 120
 _READ_CHARACTERS = 400
 _MOST_LINES = 10
-_NO_WORDS = re.compile(r"\s*(```.*|~~~.*|\W*)")
+_NO_WORDS = re.compile(r"```.*|~~~.*|\W*")  # of a line without blanks around it
 _BEGINNING = re.compile(r"\A(\s*(#{1,6}|>|[-*+])\s+(\[[ x]\]\s+)?)+")
 _LINK = re.compile(r"!?\[([^\[\]]+)\]\([^()\s]*\)")
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
@@ -24,7 +24,7 @@ def headline(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _headline(text: str) -> str:
-    lines = text.strip().split("\n", _MOST_LINES)[:_MOST_LINES]
+    lines = [line.strip() for line in text.strip().split("\n", _MOST_LINES)[:_MOST_LINES]]
     line = next((line for line in lines if not _NO_WORDS.fullmatch(line)), lines[0])
     return short(" ".join(_without_marks(line[:_READ_CHARACTERS]).split()), _MOST_CHARACTERS)
 

@@ -25,3 +25,8 @@ from display.titles import headline
 )
 def test_a_title_is_the_first_line_with_words(text: str, shown: str) -> None:
     assert headline(text) == shown
+
+
+def test_blanks_are_read_once() -> None:
+    for number in range(1_000):
+        assert headline(f"!\n{' ' * 3_900}{number}") == str(number)
