@@ -15,6 +15,8 @@ _WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u3099\u309a])+")
 _STAR = re.compile(r"[^\W_]\*+\Z")
 _ACCENTS = re.compile(r"[\u0300-\u036f]+")
 _MOST_PHRASES = 20
+_FREE_LOOKS = 200
+"""The words that are compared in any text, besides one for two of its characters."""
 _MARK = Markup("<mark>%s</mark>")
 
 
@@ -30,9 +32,10 @@ def places(text: str, q: str) -> list[tuple[int, int]]:
     spans = [match.span() for match in _WORD.finditer(text)] if phrases else []
     words = [_folded(text[start:end]) for start, end in spans]
     found: list[tuple[int, int]] = []
-    number = 0
-    while number < len(words):
+    number, looks = 0, _FREE_LOOKS + len(text) // 2
+    while number < len(words) and looks > 0:
         near = phrases if words[number].startswith(firsts) else ()
+        looks -= sum(len(phrase.words) for phrase in near)
         length = max((_length(words, number, phrase) for phrase in near), default=0)
         if length:
             found.append((spans[number][0], spans[number + length - 1][1]))

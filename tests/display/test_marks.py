@@ -34,6 +34,12 @@ def test_words_are_found_as_the_search_finds_them(text: str, q: str, found: list
     assert words(text, q) == found
 
 
+def test_a_text_that_begins_many_phrases_everywhere_is_looked_through_in_part() -> None:
+    phrases = " ".join(f'"a b{number}"' for number in range(20))
+    assert words("a b0 " + "a " * 5_000 + "a b1", phrases) == ["a b0"]
+    assert len(words("a " * 5_000, "a")) == 5_000
+
+
 def test_what_is_marked_stays_text() -> None:
     text = "<b>bold</b> & bold"
     html = "&lt;b&gt;<mark>bold</mark>&lt;/b&gt; &amp; bold"
