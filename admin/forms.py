@@ -120,7 +120,7 @@ def refuse_large_form() -> None:
     kind = FORMS.get(request.endpoint or "")
     if kind is None:
         request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
-    elif kind.is_large:
+    elif kind.is_large and request.mimetype == "multipart/form-data":
         request.max_content_length = current_app.config["MAX_BODY_BYTES"]
     # The fields are counted before they are parsed: each takes far more memory than its bytes.
     most = kind.fields if kind else _MAX_FIELDS

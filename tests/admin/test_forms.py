@@ -27,6 +27,7 @@ PATHS = [
     "/admin/assistants/asst_a",
     "/admin/assistants/asst_a/delete",
     "/admin/assistants/import",
+    "/admin/threads/import",
 ]
 HUGE = [
     pytest.param(b"content=" + b"'" * 3_000_000, id="one text"),

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 
 import cli
 from database import startup
-from exchange import exports, imports
+from exchange import exports, imports, reports
+from rules.errors import ApiError
 from store import batches
 
 ENDED = ("completed", "incomplete", "failed", "cancelled", "expired")
@@ -338,3 +339,13 @@ def test_the_runs_of_a_thread_are_never_all_in_memory(
     with app.app_context():
         peak(1)  # it makes what is made once
         assert peak(160) < 1.5 * peak(20)
+
+
+def test_lines_are_counted_before_they_are_read() -> None:
+    data = b"{}\n" * 1_000_000
+    tracemalloc.start()
+    with pytest.raises(ApiError, match="at most 10 lines"):
+        reports.import_bytes("default", data, "skip", 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * len(data)
