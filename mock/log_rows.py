@@ -95,7 +95,8 @@ def rule_in_words(rule: dict[str, Any]) -> str:
 def curl(entry: Entry, base: str) -> str:
     """Return a request as a curl command, with the key as a variable."""
     query = f"?{entry.query}" if entry.query else ""
-    words = [f"curl -g -X {entry.method} {shlex.quote(base + quote(entry.path) + query)}"]
+    method, address = map(shlex.quote, (entry.method, base + quote(entry.path) + query))
+    words = [f"curl -g -X {method} {address}"]
     words.append('-H "Authorization: Bearer $OPENAI_API_KEY"')
     sent = [(name, entry.headers[name]) for name in _SENT_AGAIN if name in entry.headers]
     words += [f"-H {shlex.quote(f'{name}: {text}')}" for name, text in sent]

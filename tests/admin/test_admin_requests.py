@@ -231,6 +231,11 @@ def test_a_request_is_a_curl_command_without_its_key(mocked: FlaskClient) -> Non
     ]
 
 
+def test_a_method_is_one_word_of_the_curl_command(mocked: FlaskClient) -> None:
+    mocked.open("/v1/threads", method="GET`X`&Y")
+    assert "curl -g -X &#39;GET`X`&amp;Y&#39; http://localhost/v1/threads" in detail(mocked)
+
+
 def test_a_request_that_is_not_logged_is_404(mocked: FlaskClient) -> None:
     answer = mocked.get(f"{PAGE}/req_nowhere")
     assert answer.status_code == 404
