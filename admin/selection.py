@@ -10,11 +10,11 @@ from admin import schemas, sign_in
 from admin.answers import FILES, download, list_address, list_filters
 from admin.forms import Answer, done
 from admin.threads import rows_of
+from database import Connection
 from display.rows import address_of
 from exchange import exports, undo
-from lists.pages import Page
 from lists.summaries import named_threads
-from lists.threads import threads_page
+from lists.threads import matching_ids
 from rules import fields, refusals
 from rules.errors import ApiError
 from store import deleted_threads
@@ -47,8 +47,8 @@ def export() -> Answer:
 @bp.get("/threads/count.json")
 def count() -> Response:
     with _snapshot() as connection:
-        page = _selected(connection, None)
-    return answer({"count": len(page.objects), "has_more": page.has_more})
+        ids, has_more = _selected(connection, None)
+    return answer({"count": len(ids), "has_more": has_more})
 
 
 @bp.get("/threads/delete")
@@ -61,7 +61,7 @@ def confirm_delete(thread_id: str | None = None) -> Answer:
 @bp.post("/threads/<thread_id>/delete")
 def delete(thread_id: str | None = None) -> Answer:
     with _snapshot() as connection:
-        ids = [thread["id"] for thread in _selected(connection, thread_id).objects]
+        ids, _ = _selected(connection, thread_id)
     last, is_kept = request.form.get("last", ""), "final" not in request.form
     last_seq = int(last) if last.isdecimal() and len(last) < 19 else None
     try:
@@ -85,37 +85,40 @@ def undo_deletion() -> Answer:
 def _confirm(thread_id: str | None, refusal: ApiError | None = None) -> Answer:
     """Ask whether to delete what is selected; `refusal` is why it cannot be undone."""
     with _snapshot() as connection:
-        page = _selected(connection, thread_id)
+        ids, has_more = _selected(connection, thread_id)
+        first = named_threads(connection, project(), ids[:_SHOWN])
         shown = {
-            "rows": rows_of(connection, page.objects[:_SHOWN], {}, {}),
-            "is_kept": not refusal
-            and deleted_threads.fits(connection, project(), [each["id"] for each in page.objects]),
+            "rows": rows_of(connection, first, {}, {}),
+            "is_kept": not refusal and deleted_threads.fits(connection, project(), ids),
             "last": deleted_threads.newest_seq(connection),
         }
-    if thread_id and not page.objects:
+    if thread_id and not ids:
         raise refusals.not_found("thread", thread_id)
-    if not page.objects:
+    if not ids:
         return _nothing_selected()
-    shown |= {"count": len(page.objects), "has_more": page.has_more, "refusal": refusal}
+    shown |= {"count": len(ids), "has_more": has_more, "refusal": refusal}
     back = address_of(thread_id, None, list_filters()) if thread_id else _list_behind()
     return render_template("confirm.html", back=back, **shown), 409 if refusal else 200
 
 
-def _selected(connection: database.Connection, thread_id: str | None) -> Page:
-    """Return the thread in the path, the ticked threads of the list, or all that match."""
+def _selected(connection: Connection, thread_id: str | None) -> tuple[list[str], bool]:
+    """Return the ids of the thread in the path, of the ticked ones, or of all that match.
+
+    Of those that match there may be more.
+    """
     if "all" not in request.args or thread_id:
         ids = [thread_id] if thread_id else _ticked()
-        return Page(named_threads(connection, project(), ids), has_more=False)
+        return [thread["id"] for thread in named_threads(connection, project(), ids)], False
     query = read_query(_BROWSE) | {"limit": MOST_SELECTED, "sort": "created_at"}
     filters = {name: value for name, value in query.items() if name not in ("after", "before")}
-    return threads_page(connection, project(), filters)
+    return matching_ids(connection, project(), filters)
 
 
 def _ticked() -> list[str]:
     return list(filter(fields.PATH_ID.fullmatch, request.args.getlist("id")[:_MAX_TICKED]))
 
 
-def _snapshot() -> AbstractContextManager[database.Connection]:
+def _snapshot() -> AbstractContextManager[Connection]:
     return database.snapshot(is_long="all" in request.args)
 
 

@@ -39,6 +39,7 @@ class Shape(NamedTuple):
     pairs: int = 0
     by_activity: bool = False
     is_narrow: bool = False
+    is_of_ids: bool = False
     search: str = ""
     condition: str = ""
 

@@ -35,22 +35,35 @@ _IS_THREAD = (Thread.project == _bound("project"), Thread.id == _bound("cursor")
 _BY_TIME = (Thread.created_at, Thread.seq)
 _BY_ACTIVITY = (Thread.last_active_at, Thread.touch, Thread.seq)
 _PLACE = sa.select(*_BY_TIME, Thread.last_active_at, Thread.touch).where(*_IS_THREAD)
+_OF_IDS = (Thread.id, *_PLACE.selected_columns)
 _FILTERS = ("created_after", "created_before")
 
 
 def threads_page(connection: Connection, project: str, query: Values) -> Page:
     """Return a page of threads. Raises ApiError 400 for an unknown cursor or a slow search."""
-    shape = shape_of(query, _FILTERS)
+    rows, has_more = _found(connection, project, query, shape_of(query, _FILTERS))
+    return Page([thread_object(row) for row in rows], has_more)
+
+
+def matching_ids(connection: Connection, project: str, query: Values) -> tuple[list[str], bool]:
+    """Return the ids of a page, which may be long, and whether more follow. Raises as a page."""
+    shape = shape_of(query, _FILTERS)._replace(is_of_ids=True)
+    rows, has_more = _found(connection, project, query, shape)
+    return [row.id for row in rows], has_more
+
+
+def _found(
+    connection: Connection, project: str, query: Values, shape: Shape
+) -> tuple[list[Any], bool]:
+    """Return the rows of a page, and whether more follow. Raises ApiError 400."""
     values = values_of(query, shape) | {"project": project, "thread_seq": 0}
     values |= positions(connection, query, values, "thread", _PLACE)
     if "q" in query:
         values["q"] = match_expression(query["q"])
     if "q" in query or (shape.by_activity and shape.is_filtered):
         with database.current().searching(connection, SEARCH_SECONDS):
-            rows, has_more = _rows(connection, _planned(connection, shape, values), values)
-    else:
-        rows, has_more = _rows(connection, shape, values)
-    return Page([thread_object(row) for row in rows], has_more)
+            return _rows(connection, _planned(connection, shape, values), values)
+    return _rows(connection, shape, values)
 
 
 def _rows(connection: Connection, shape: Shape, values: Values) -> tuple[list[Any], bool]:
@@ -84,7 +97,7 @@ def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
 
 @lru_cache(maxsize=256)
 def _statement(shape: Shape) -> Select:
-    statement = sa.select(*threads.COLUMNS)
+    statement = sa.select(*(_OF_IDS if shape.is_of_ids else threads.COLUMNS))
     place: Sequence[Any] = _BY_ACTIVITY if shape.by_activity else _BY_TIME
     created_at: Any = Thread.created_at
     pairs = [has_pair(_bound("project"), *_pair(number)) for number in range(shape.pairs)]

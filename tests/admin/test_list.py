@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from html import unescape
 from io import BytesIO
@@ -101,6 +102,17 @@ def test_all_that_match_are_counted_then_deleted_but_none_made_meanwhile(
     late = make("late", plan="pro")
     client.post(address, data=form)
     assert {each["id"] for each in client.get("/v1/threads").json["data"]} == {kept, late}
+
+
+def test_no_metadata_is_read_to_count_all_that_match(client: FlaskClient, make: Make) -> None:
+    for _ in range(100):
+        make(**{f"key{number}": "x" * 512 for number in range(16)})
+    client.get("/admin/threads/count.json?all=1")
+    tracemalloc.start()
+    assert client.get("/admin/threads/count.json?all=1").json["count"] == 100
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000
 
 
 def test_one_deletion_takes_so_many_threads_at_most(
