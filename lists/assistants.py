@@ -6,19 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from lists.pages import (
-    BY_TIME,
-    Page,
-    Select,
-    Shape,
-    Values,
-    paged,
-    positions,
-    rows_of,
-    shape_of,
-    sized,
-    values_of,
-)
+from lists.pages import BY_TIME, Listing, Page, Select, Shape, Values, paged, sized
 from models import Assistant
 from store import assistants
 from store.objects import Object, assistant_object
@@ -34,10 +22,7 @@ _OF_SEQ = sa.select(*assistants.COLUMNS).where(Assistant.seq == _bound("of_seq")
 
 def assistants_page(connection: Connection, project: str, query: Values) -> Page:
     """Return a page of assistants. Raises ApiError 400 for an unknown cursor."""
-    shape = shape_of(query)
-    values = values_of(query, shape) | {"project": project, "thread_seq": 0}
-    values |= positions(connection, query, values, "assistant", _PLACE)
-    rows, has_more = rows_of(connection, _statement(shape), BY_TIME, shape, values)
+    rows, has_more = _LIST.rows(connection, query, project=project)
     return Page([_object(connection, row) for row in rows], has_more)
 
 
@@ -50,3 +35,6 @@ def _object(connection: Connection, row: Any) -> Object:
 def _statement(shape: Shape) -> Select:
     statement = sa.select(*_LISTED).where(Assistant.project == _bound("project"))
     return paged(statement, (Assistant.created_at, Assistant.seq), shape)
+
+
+_LIST = Listing("assistant", _PLACE, BY_TIME, _statement)

@@ -6,18 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from lists.pages import (
-    BY_SEQ,
-    Page,
-    Select,
-    Shape,
-    Values,
-    paged,
-    positions,
-    rows_of,
-    shape_of,
-    values_of,
-)
+from lists.pages import BY_SEQ, Listing, Page, Select, Shape, Values, paged
 from models import Message
 from store import messages
 from store.batches import whole_row
@@ -34,10 +23,7 @@ _PLACE = sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE)
 def messages_page(connection: Connection, project: str, thread_id: str, query: Values) -> Page:
     """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
     seq = messages.find_thread_seq(connection, project, thread_id)
-    shape = shape_of(query, ("run_id",))
-    values = values_of(query, shape) | {"project": project, "thread_seq": seq}
-    values |= positions(connection, query, values, "message", _PLACE)
-    rows, has_more = rows_of(connection, _statement(shape), BY_SEQ, shape, values)
+    rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=seq)
     whole = (row if row.content else whole_row(connection, row) for row in rows)
     return Page([message_object(row, thread_id) for row in whole], has_more)
 
@@ -48,3 +34,6 @@ def _statement(shape: Shape) -> Select:
     if "run_id" in shape.filters:
         statement = statement.where(Message.run_id == _bound("run_id"))
     return paged(statement, (Message.seq,), shape)
+
+
+_LIST = Listing("message", _PLACE, BY_SEQ, _statement, ("run_id",))

@@ -1,6 +1,6 @@
 """Pages of a list: cursors, order, limit, and a bound on the bytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -113,6 +113,26 @@ def rows_of(
     page = rows[: values["limit"] - 1]
     page = page[: fitting((_bytes(connection, row) for row in page), MAX_PAGE_BYTES)]
     return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
+
+
+class Listing(NamedTuple):
+    """A list of one kind of object: the place of a cursor, the order, the SQL, the filters."""
+
+    kind: str
+    place: sa.Executable
+    order: Any
+    statement: Callable[[Shape], Select]
+    filters: tuple[str, ...] = ()
+
+    def rows(self, connection: Connection, query: Values, **of: Any) -> tuple[list[Any], bool]:
+        """Return the rows of a page in the order of the query, and whether more follow.
+
+        `of` tells whose list it is: `project`, `thread_seq`. Raises ApiError 400.
+        """
+        shape = shape_of(query, self.filters)
+        values = values_of(query, shape) | {"thread_seq": 0, **of}
+        values |= positions(connection, query, values, self.kind, self.place)
+        return rows_of(connection, self.statement(shape), self.order, shape, values)
 
 
 def neighbours(query: Values, page: Page) -> dict[str, bool]:

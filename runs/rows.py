@@ -6,18 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from lists.pages import (
-    BY_SEQ,
-    Select,
-    Shape,
-    Values,
-    paged,
-    positions,
-    rows_of,
-    shape_of,
-    sized,
-    values_of,
-)
+from lists.pages import BY_SEQ, Listing, Select, Shape, Values, paged, sized
 from models import Run, Thread
 from rules import refusals
 from runs.objects import run_object
@@ -69,10 +58,7 @@ def list_rows(
     Raises ApiError 404, and 400 for an unknown cursor.
     """
     seq = find_thread_seq(connection, project, thread_id)
-    shape = shape_of(query)
-    values = values_of(query, shape) | {"project": project, "thread_seq": seq}
-    values |= positions(connection, query, values, "run", _PLACE)
-    rows, has_more = rows_of(connection, _statement(shape), BY_SEQ, shape, values)
+    rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=seq)
     return [row if row.tools else row_of(connection, row.seq) for row in rows], has_more
 
 
@@ -90,6 +76,9 @@ def modify_run(
 @lru_cache(maxsize=16)
 def _statement(shape: Shape) -> Select:
     return paged(sa.select(*_LISTED).where(_IN_THREAD), (Run.seq,), shape)
+
+
+_LIST = Listing("run", _PLACE, BY_SEQ, _statement)
 
 
 def _key(project: str, thread_id: str, run_id: str) -> dict[str, Any]:

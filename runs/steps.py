@@ -7,19 +7,7 @@ import orjson
 import sqlalchemy as sa
 
 from database import Connection
-from lists.pages import (
-    BY_SEQ,
-    Page,
-    Select,
-    Shape,
-    Values,
-    paged,
-    positions,
-    rows_of,
-    shape_of,
-    sized,
-    values_of,
-)
+from lists.pages import BY_SEQ, Listing, Page, Select, Shape, Values, paged, sized
 from models import RunStep
 from rules import refusals
 from runs import rows
@@ -42,9 +30,7 @@ _IS_OPEN = (_IN_RUN, RunStep.status == "in_progress")
 _OPEN = sa.select(*COLUMNS).where(*_IS_OPEN).order_by(RunStep.seq)
 _DELETE_OPEN = sa.delete(RunStep).where(*_IS_OPEN)
 _USAGES = sa.select(RunStep.usage).where(_IN_RUN, RunStep.usage.is_not(None))
-_LISTED = [
-    *sized([each for each in COLUMNS if each.name != "draft"], JSON_COLUMNS, ("step_details",))
-]
+_LISTED = sized([each for each in COLUMNS if each.name != "draft"], JSON_COLUMNS, ("step_details",))
 _PLACE = sa.select(RunStep.created_at, RunStep.seq).where(
     RunStep.run_seq == sa.bindparam("run_seq"), RunStep.id == sa.bindparam("cursor")
 )
@@ -81,10 +67,7 @@ def list_steps(
 ) -> Page:
     """Return a page of a run's steps. Raises ApiError 404, and 400 for an unknown cursor."""
     run = rows.find_row(connection, project, thread_id, run_id)
-    shape = shape_of(query)
-    values = values_of(query, shape) | {"project": project, "thread_seq": 0, "run_seq": run.seq}
-    values |= positions(connection, query, values, "run step", _PLACE)
-    found, has_more = rows_of(connection, _statement(shape), BY_SEQ, shape, values)
+    found, has_more = _LIST.rows(connection, query, project=project, run_seq=run.seq)
     whole = (row if row.step_details else _whole(connection, row) for row in found)
     return Page([step_object(row, run, thread_id) for row in whole], has_more)
 
@@ -162,6 +145,9 @@ def _sum(usages: list[Object]) -> Object:
 def _statement(shape: Shape) -> Select:
     in_run = RunStep.run_seq == sa.bindparam("run_seq")
     return paged(sa.select(*_LISTED).where(in_run), (RunStep.seq,), shape)
+
+
+_LIST = Listing("run step", _PLACE, BY_SEQ, _statement)
 
 
 def _whole(connection: Connection, row: Any) -> Any:
