@@ -77,9 +77,11 @@ def delete(thread_id: str | None = None) -> Answer:
 
 @bp.post("/threads/undo")
 def undo_deletion() -> Answer:
-    count = undo.restore(project(), request.form.get("deletion", ""))
-    notice = "1 thread is" if count == 1 else f"{count:,} threads are"
-    return done(f"{notice} back.", _list_behind())
+    count, existing = undo.restore(project(), request.form.get("deletion", ""))
+    notice = f"{'1 thread is' if count == 1 else f'{count:,} threads are'} back."
+    if existing:
+        notice += f" {existing:,} not: the same ids exist again. Delete those, then undo once more."
+    return done(notice, _list_behind())
 
 
 def _confirm(thread_id: str | None, refusal: ApiError | None = None) -> Answer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 import sqlalchemy as sa
 
@@ -33,27 +34,27 @@ def delete_threads(project: str, ids: Sequence[str], last_seq: int | None, is_ke
     return count
 
 
-def restore(project: str, deletion: str) -> int:
-    """Store the threads of a deletion again, and return how many. Raises ApiError 409."""
-    with database.read() as connection:
+def restore(project: str, deletion: str) -> tuple[int, int]:
+    """Store the threads of a deletion again, and return how many, and how many exist already.
+
+    While some do, the deletion is kept: its time alone ends it. Raises ApiError 409.
+    """
+    with database.snapshot() as connection:
         lines = deleted_threads.lines_of(connection, project, deletion)
     if not lines:
         raise refusals.too_late_to_undo()
     results = [outcome.result for outcome in imports.import_lines(project, lines, "skip", None)]
-    if "refused" not in results:
+    back = results.count("imported")
+    if back == len(results):
         database.write(lambda connection: deleted_threads.forget(connection, project, deletion))
-    return results.count("imported")
+    return back, results.count("skipped")
 
 
 def _keep(connection: Connection, ids: Sequence[str], project: str, deletion: str) -> None:
     """Keep the lines of threads that are about to be deleted. Raises ApiError 409."""
-    rest, lines = deleted_threads.room(connection, project), []
-    for thread_id in ids:
-        pieces = exports.thread_pieces(connection, project, thread_id, exports.as_jsonl)
-        line = b"".join(_bounded(pieces, rest))
-        lines.append(line)
-        rest -= len(line)
-    deleted_threads.keep(connection, project, deletion, lines)
+    lines = (exports.thread_pieces(connection, project, each, exports.as_jsonl) for each in ids)
+    pieces = _bounded(chain.from_iterable(lines), deleted_threads.room(connection, project))
+    deleted_threads.keep(connection, project, deletion, pieces)
 
 
 def _bounded(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """What the browse page deleted a short while ago: export lines, kept so that it can be undone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ KEPT_SECONDS = 600
 MOST_BYTES = 32_000_000
 """What a project may keep. More cannot be undone, and the page says so before it deletes."""
 _OBJECT_BYTES = 600  # the keys of an object, and what JSON adds to its texts
+_ROW_BYTES = 1_000_000
 _IDS_AT_ONCE = 100
 _MOST_SHOWN = 3
 
@@ -27,7 +28,8 @@ _NEWEST = sa.select(sa.func.max(Thread.seq))
 _INSERT = sa.insert(DeletedThreads)
 _PURGE = sa.delete(DeletedThreads).where(_EXPIRED)
 _FORGET = sa.delete(DeletedThreads).where(*_IS_DELETION)
-_LINES = sa.select(DeletedThreads.lines).where(*_IS_DELETION).order_by(DeletedThreads.seq)
+_ROWS = sa.select(DeletedThreads.seq).where(*_IS_DELETION).order_by(DeletedThreads.seq)
+_TEXT = sa.select(DeletedThreads.lines).where(DeletedThreads.seq == _bound("of_seq"))
 _BYTES = sa.select(sa.func.coalesce(sa.func.sum(sa.func.octet_length(DeletedThreads.lines)), 0))
 _KEPT_BYTES = _BYTES.where(*_IS_KEPT)
 _ALL = (
@@ -49,12 +51,25 @@ class Kept(NamedTuple):
     has_expired: bool
 
 
-def keep(connection: Connection, project: str, deletion: str, lines: Sequence[bytes]) -> None:
-    """Store the export lines of threads that this transaction deletes."""
+def keep(connection: Connection, project: str, deletion: str, pieces: Iterable[bytes]) -> None:
+    """Store the export lines of threads that this transaction deletes, as they come in pieces."""
     purge(connection)
     values = {"project": project, "deletion": deletion, "deleted_at": unix_now()}
-    text = b"".join(lines).decode()
-    connection.change(_INSERT, {**values, "threads": len(lines), "lines": text})
+    for part in _parts(pieces):
+        whole = {"threads": part.count(b"\n"), "lines": part.decode()}
+        connection.change(_INSERT, {**values, **whole})
+
+
+def _parts(pieces: Iterable[bytes]) -> Iterator[bytearray]:
+    """Yield pieces together, as many as a row takes; a line may be in several rows."""
+    part = bytearray()
+    for piece in pieces:
+        part += piece
+        if len(part) >= _ROW_BYTES:
+            yield part
+            part = bytearray()
+    if part:
+        yield part
 
 
 def kept(connection: Connection, project: str) -> Kept:
@@ -71,8 +86,12 @@ def purge(connection: Connection) -> None:
 
 def lines_of(connection: Connection, project: str, deletion: str) -> list[bytes]:
     """Return the lines of a deletion; none when it is too old."""
-    rows = connection.rows(_LINES, _key(project) | {"of_deletion": deletion})
-    return [line for row in rows for line in row.lines.encode().splitlines(keepends=True)]
+    lines, rest = [], b""
+    for row in connection.rows(_ROWS, _key(project) | {"of_deletion": deletion}):
+        text = connection.value(_TEXT, {"of_seq": row.seq})  # alone: it may take 4 times its bytes
+        *whole, rest = (rest + text.encode()).split(b"\n")
+        lines += whole
+    return lines
 
 
 def forget(connection: Connection, project: str, deletion: str) -> None:

@@ -142,6 +142,32 @@ def test_a_deletion_is_undone_with_messages_runs_and_times(client: FlaskClient, 
     assert "Undo" not in client.get("/admin/").text
 
 
+def test_undo_leaves_what_was_made_since_and_can_be_repeated(client: FlaskClient) -> None:
+    old, new = line_at(1), line_at(2)
+    import_(client, old)
+    page = client.get(submit(client, "/admin/threads/thread_a/delete").location).text
+    import_(client, new)
+    answer = undo(client, page).text
+    assert "0 threads are back. 1 not:" in answer
+    assert client.get("/v1/threads/thread_a").json["created_at"] == 2
+    client.delete("/v1/threads/thread_a")
+    assert "1 thread is back." in undo(client, answer).text
+    assert client.get("/v1/threads/thread_a").json["created_at"] == 1
+
+
+def test_a_large_deletion_is_kept_in_parts(
+    client: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleted_threads, "_ROW_BYTES", 1_000)
+    ids = [make("é" * 700, "two"), make("three"), make("four")]
+    before = lines_of(client)
+    query = "&".join(f"id={each}" for each in ids)
+    page = client.get(submit(client, f"/admin/threads/delete?{query}").location).text
+    assert "Deleted 3 threads." in page
+    assert "3 threads are back." in undo(client, page).text
+    assert lines_of(client) == before
+
+
 def test_undo_ends_after_ten_minutes_and_then_nothing_is_kept(
     client: FlaskClient, make: Make, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
