@@ -144,11 +144,18 @@ class SQLite:
         self._open.add(raw)
         try:
             _prepare(raw, self._durability)
+            self._identify()
         except BaseException:
             self.disconnect(raw)
             raise
-        self._identity, self._log_identity = files.identity(self.path), files.identity(self._log)
         return raw
+
+    def _identify(self) -> None:
+        """Keep which file and log are open. Raises ApiError 503 if the file has just gone."""
+        opened = files.identity(self.path)
+        if opened is None or self._identity not in (None, opened):
+            raise unavailable()
+        self._identity, self._log_identity = opened, files.identity(self._log)
 
     def disconnect(self, raw: Any) -> None:
         """Close a connection; the last process to close the file deletes its log."""

@@ -178,6 +178,21 @@ def test_no_connection_makes_a_new_database_where_one_was_deleted(
     assert not path.exists()
 
 
+def test_a_file_that_goes_while_it_is_opened_is_missed(
+    app: Flask, client: FlaskClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, prepare = file_of(database_url), sqlite._prepare
+
+    def prepare_and_lose(*args: Any) -> None:
+        prepare(*args)
+        path.unlink()
+
+    with app.app_context(), database.read():
+        monkeypatch.setattr(sqlite, "_prepare", prepare_and_lose)
+        assert client.get("/v1/threads").status_code == 503
+        assert client.get("/readyz").json["checks"]["file"] is False
+
+
 def replace(path: Path) -> None:
     """Put an equal copy in the place of the database."""
     shutil.copy(path, path.with_suffix(".copy"))
