@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import Markup
+from pages import token_in
 from werkzeug.test import TestResponse
 
 import config
@@ -47,9 +48,7 @@ def submit(client: FlaskClient, form_at: str, to: str, **fields: Any) -> TestRes
 
 def hidden(page: str) -> dict[str, str]:
     """Return the token of a page's first form."""
-    match = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert match, page
-    return {"csrf_token": match[1]}
+    return {"csrf_token": token_in(page)}
 
 
 def ids_of(client: FlaskClient, thread_id: str) -> list[str]:

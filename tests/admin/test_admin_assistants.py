@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from werkzeug.test import TestResponse
 
 from access import api_keys
@@ -40,9 +41,7 @@ def submit(client: FlaskClient, form_at: str, to: str, **texts: Any) -> TestResp
 
 
 def token_of(client: FlaskClient, address: str) -> str:
-    match = re.search(r'name="csrf_token" value="([^"]+)"', client.get(address).text)
-    assert match
-    return match[1]
+    return token_in(client.get(address).text)
 
 
 def create(client: FlaskClient, **texts: Any) -> TestResponse:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from werkzeug.test import TestResponse
 
 from access import api_keys
@@ -25,9 +26,7 @@ def mocked(client_with: Callable[..., FlaskClient]) -> FlaskClient:
 
 
 def token_of(client: FlaskClient, address: str = PAGE) -> str:
-    match = re.search(r'name="csrf_token" value="([^"]+)"', client.get(address).text)
-    assert match
-    return match[1]
+    return token_in(client.get(address).text)
 
 
 def submit(client: FlaskClient, below: str, **texts: str) -> TestResponse:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from runs_client import CALL, RunsClient, Wire, calls_of
 from werkzeug.test import TestResponse
 
@@ -60,15 +61,9 @@ def order(html: str) -> list[str]:
     return re.findall(r'<(?:article|section) class="(?:message|run)[^"]*" id="(\w+)"', html)
 
 
-def token_of(html: str) -> str:
-    match = re.search(r'name="csrf_token" value="([^"]+)"', html)
-    assert match
-    return match[1]
-
-
 def post(runs: RunsClient, thread: str, path: str, **texts: Any) -> TestResponse:
     """Send a form of the thread's page with its token."""
-    data = {"csrf_token": token_of(page(runs, thread))} | texts
+    data = {"csrf_token": token_in(page(runs, thread))} | texts
     return runs.client.post(f"/admin/threads/{thread}/runs{path}", data=data)
 
 
@@ -344,7 +339,7 @@ def test_a_stream_is_told_to_who_asks_for_one(
     runs: RunsClient, assistant: str, thread: str
 ) -> None:
     runs.reply({"text": "20 degrees."})
-    token = token_of(page(runs, thread))
+    token = token_in(page(runs, thread))
     address, accept = f"/admin/threads/{thread}/runs", {"Accept": "text/event-stream"}
     data = {"csrf_token": token, "assistant_id": assistant, "additional_instructions": ""}
     answer = runs.client.post(address, data=data, headers=accept)
@@ -374,11 +369,11 @@ def test_what_belongs_to_another_project_is_404(make_app: Callable[..., Flask]) 
     own, foreign = (RunsClient(app.test_client()) for _ in secrets)
     for runs, secret in zip((own, foreign), secrets, strict=True):
         runs.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
-        token = token_of(runs.client.get("/admin/sign-in").text)
+        token = token_in(runs.client.get("/admin/sign-in").text)
         runs.client.post("/admin/sign-in", data={"csrf_token": token, "key": secret})
     thread = own.thread("hi")
     run = own.waiting(thread, own.assistant(name="Secret tutor"))
-    token = token_of(foreign.client.get("/admin/threads/new").text)
+    token = token_in(foreign.client.get("/admin/threads/new").text)
     data = {"csrf_token": token, "key": "call_1", "value": "x", "assistant_id": "asst_1"}
     for path in ("", f"/{run['id']}/cancel", f"/{run['id']}/outputs"):
         answer = foreign.client.post(f"/admin/threads/{thread}/runs{path}", data=data)

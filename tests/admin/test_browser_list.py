@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Server, serving
+from pages import DESK, PHONE, tab_of
 from playwright.sync_api import Browser, Page, expect
 
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SMALL = """[...document.querySelectorAll("main :is(a, button, summary, input:not([type=hidden]))")]
     .map((each) => each.closest("label") ?? each)
     .filter((each) => each.checkVisibility({visibilityProperty: true}) && !each.closest("[hidden]"))
@@ -31,13 +31,8 @@ def amiss() -> list[str]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser, server: Server, amiss: list[str]) -> Iterator[Page]:
-    context = browser.new_context(base_url=server.root_url, timezone_id="America/New_York")
-    tab = context.new_page()
-    tab.on("pageerror", lambda error: amiss.append(str(error)))
-    tab.on("dialog", lambda dialog: (amiss.append(dialog.message), dialog.dismiss()))
-    tab.on("console", lambda line: amiss.append(line.text))
-    yield tab
-    context.close()
+    with tab_of(browser, server, amiss, timezone_id="America/New_York") as tab:
+        yield tab
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from conftest import Server, serving
+from pages import DESK, assert_fit, tab_of
 from playwright.sync_api import Browser, Page, expect
 
 PAGE = "/admin/requests"
-SIZES = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
 HOSTILE = {"metadata": {"a": "<img src=x onerror=alert(1)>"}}
 
 
@@ -22,26 +21,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """A page of the server. A script error, a dialog or a refused resource fails the test."""
     amiss: list[str] = []
-    context = browser.new_context(base_url=server.root_url, viewport=SIZES[0])
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.on("pageerror", lambda error: amiss.append(str(error)))
-    page.on("dialog", lambda dialog: (amiss.append(dialog.message), dialog.dismiss()))
-    page.on("console", lambda line: amiss.append(line.text))
-    yield page
-    context.close()
+    with tab_of(browser, server, amiss, viewport=DESK) as page:
+        yield page
     assert amiss == []
-
-
-def assert_fit(page: Page) -> None:
-    """Check a page in both sizes and themes: no violation of axe, nothing to scroll sideways."""
-    for size in SIZES:
-        page.set_viewport_size(size)
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            report = Axe().run(page)
-            assert report.violations_count == 0, report.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
 
 
 def test_requests_show_up_as_they_come(page: Page, server: Server) -> None:

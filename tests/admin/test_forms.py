@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from werkzeug.test import TestResponse
 
 from access import api_keys
@@ -67,9 +68,7 @@ def keyed(app: Flask, client: FlaskClient) -> FlaskClient:
 
 
 def token(client: FlaskClient) -> str:
-    match = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/admin/threads/new").text)
-    assert match
-    return match[1]
+    return token_in(client.get("/admin/threads/new").text)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from werkzeug.test import TestResponse
 
 import database
@@ -44,13 +45,11 @@ def submit(client: FlaskClient, to: str, **fields: Any) -> TestResponse:
 
 
 def undo(client: FlaskClient, page: str) -> TestResponse:
-    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
     deletion = re.search(r'name="deletion" value="(\w+)"', page)
-    assert token
     assert deletion
     return client.post(
         "/admin/threads/undo",
-        data={"csrf_token": token[1], "deletion": deletion[1]},
+        data={"csrf_token": token_in(page), "deletion": deletion[1]},
         follow_redirects=True,
     )
 
@@ -334,9 +333,8 @@ def test_a_form_of_lines_has_bounds(client: FlaskClient) -> None:
 
 
 def test_a_file_may_be_as_large_as_any_body(client: FlaskClient) -> None:
-    token = re.search(r'name="csrf_token" value="([^"]+)"', client.get(IMPORT).text)
-    assert token
-    texts = {"csrf_token": token[1], "on_conflict": "skip", "lines": ""}
+    token = token_in(client.get(IMPORT).text)
+    texts = {"csrf_token": token, "on_conflict": "skip", "lines": ""}
     parts = [f'name="{name}"\r\n\r\n{text}' for name, text in texts.items()]
     parts.append(f'name="file"; filename="x"\r\n\r\n{line_at(1)}{" " * 5_000_000}')
     body = "".join(f"--x\r\nContent-Disposition: form-data; {part}\r\n" for part in parts)

@@ -11,6 +11,7 @@ import pytest
 from conftest import bearer
 from flask import Flask, request_started
 from flask.testing import FlaskClient
+from pages import token_in
 
 import admin
 import database
@@ -34,9 +35,7 @@ def make_key(app: Flask, project: str) -> str:
 
 def token_of(client: FlaskClient, address: str = "/admin/sign-in") -> str:
     page = client.get(address, follow_redirects=True).get_data(as_text=True)
-    match = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert match, page
-    return match[1]
+    return token_in(page)
 
 
 def sign_in(client: FlaskClient, secret: str, target: str = "", **options: Any) -> Any:
@@ -152,9 +151,7 @@ def test_the_cookie_is_strict_http_only_and_lasts_twelve_hours(
 def test_the_cookie_is_secure_behind_https(client: FlaskClient, secret: str) -> None:
     options = {"base_url": "https://localhost", "headers": {"Referer": "https://localhost/admin/"}}
     page = client.get("/admin/sign-in", base_url="https://localhost").get_data(as_text=True)
-    token = re.search(r'name="csrf_token" value="([^"]+)"', page)
-    assert token
-    form = {"key": secret, "csrf_token": token[1]}
+    form = {"key": secret, "csrf_token": token_in(page)}
     answer = client.post("/admin/sign-in", data=form, **options)
     assert "Secure" in answer.headers["Set-Cookie"]
 

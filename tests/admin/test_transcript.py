@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from pages import token_in
 
 from rules.ids_and_clock import sources
 
@@ -181,7 +182,7 @@ def test_the_json_of_a_message_is_a_page_and_a_twin(client: FlaskClient) -> None
 def test_a_notice_stands_where_the_message_is(client: FlaskClient) -> None:
     thread_id = make(client, "one", "two")
     here = f"/admin/threads/{thread_id}"
-    token = re.findall(r'name="csrf_token" value="([^"]+)"', client.get(here).text)[0]
+    token = token_in(client.get(here).text)
     form = {"csrf_token": token, "role": "user", "content": "three"}
     answer = client.post(f"{here}/messages", data=form)
     page = client.get(answer.location).text
