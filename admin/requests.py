@@ -14,13 +14,12 @@ from web.request import current
 from web.responses import answer
 
 bp = sign_in.bp
-_MOST_ROWS = 200
 
 
 @bp.get("/requests")
 def requests(refusal: ApiError | None = None) -> str:
     rows = log_rows.rows(_entries())
-    shown = {"rows": rows[: -_MOST_ROWS - 1 : -1], "count": len(rows), "most": _MOST_ROWS}
+    shown = {"rows": log_rows.newest(rows), "count": len(rows), "most": log_rows.MOST_ROWS}
     shown |= {"rules": _rules(), "presets": list(fault_form.PRESETS), "refusal": refusal}
     return render_template("requests.html", may_reset=views.may_change(), **shown)
 
@@ -32,7 +31,7 @@ def requests_json() -> Response:
     ids = [row.request_id for row in rows]
     is_whole = request.args.get("after") not in ids
     new = rows if is_whole else rows[ids.index(request.args["after"]) + 1 :]
-    data = [row._asdict() for row in new[: -_MOST_ROWS - 1 : -1]]
+    data = [row._asdict() for row in log_rows.newest(new)]
     return answer({"object": "list", "data": data, "is_whole": is_whole, "rules": _rules()})
 
 

@@ -12,6 +12,7 @@ from admin.forms import Answer, done
 from admin.threads import rows_of
 from database import Connection
 from display.rows import address_of
+from display.texts import quantity
 from exchange import exports, undo
 from lists.summaries import named_threads
 from lists.threads import matching_ids
@@ -72,13 +73,13 @@ def delete(thread_id: str | None = None) -> Answer:
         return _confirm(thread_id, refusal)
     if count and is_kept:
         return redirect(_list_behind(), 303)  # the list offers Undo
-    return done(f"Deleted {count:,} thread{'' if count == 1 else 's'}.", _list_behind())
+    return done(f"Deleted {quantity(count, 'thread')}.", _list_behind())
 
 
 @bp.post("/threads/undo")
 def undo_deletion() -> Answer:
     count, existing = undo.restore(project(), request.form.get("deletion", ""))
-    notice = f"{'1 thread is' if count == 1 else f'{count:,} threads are'} back."
+    notice = f"{quantity(count, 'thread')} {'is' if count == 1 else 'are'} back."
     if existing:
         notice += f" {existing:,} not: the same ids exist again. Delete those, then undo once more."
     return done(notice, _list_behind())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from display.markdown import markdown, plain
-from display.texts import faults_of, is_long, pretty, short, short_id, tools_in_words
+from display.texts import faults_of, is_long, pretty, quantity, short, short_id, tools_in_words
 from display.times import ago, clock, weekday
 from display.titles import headline
 
@@ -17,6 +17,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     markdown,
     plain,
     pretty,
+    quantity,
     short,
     short_id,
     tools_in_words,

@@ -16,6 +16,11 @@ def short_id(id_: str) -> str:
     return id_ if len(id_) <= 20 else f"{id_[:12]}…{id_[-5:]}"
 
 
+def quantity(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 thread`, `1,234 threads`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def pretty(value: Any) -> str:
     """Return JSON with line breaks and indents."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -12,6 +12,7 @@ from mock.request_log import Entry
 
 _THREAD = re.compile(rb'"(?:thread_)?id":"(thread[A-Za-z0-9_-]*)"')
 _RUN = re.compile(rb'"id":"(run_[A-Za-z0-9_-]*)"')
+MOST_ROWS = 200
 _SENT_AGAIN = ("Content-Type", "Openai-Beta")
 
 
@@ -57,6 +58,11 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
         if entry.status >= 400 or "drop" in (entry.fault or {}):
             failed[same] = entry.request_id
     return shown
+
+
+def newest(rows: list[Row]) -> list[Row]:
+    """Return the rows that a page shows, newest first."""
+    return rows[: -MOST_ROWS - 1 : -1]
 
 
 def detail(entries: list[Entry], request_id: str, base: str) -> dict[str, Any] | None:
