@@ -1,19 +1,20 @@
 """What the pages answer with: a stored form, a file, an address."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from urllib.parse import parse_qsl, urlencode
 
-from flask import Response, request, stream_with_context, url_for
+from flask import Response, request, url_for
 
 import database
 from admin import forms, schemas
 from admin.forms import Answer, done
 from exchange import exports
 from rules.errors import ApiError
+from rules.pairs import read_filters
 from store.objects import Object
 from web.request import project
 from web.request_body import is_known
+from web.responses import file_of
 
 FILES = {
     "json": ("application/json", "json", exports.as_jsonl),
@@ -21,8 +22,6 @@ FILES = {
     "markdown": ("text/markdown; charset=utf-8", "md", exports.as_markdown),
 }
 """The content type, the suffix and the renderer of each form of export."""
-
-
 _BROWSE = schemas.BrowseThreads()
 
 
@@ -49,7 +48,7 @@ def address(stored: Object) -> str:
 def list_filters() -> dict[str, str]:
     """Return the filters in the URL of the list, or of a page that was opened from it (`list`)."""
     args = dict(parse_qsl(request.args.get("list", ""), keep_blank_values=True))
-    filters = forms.read_filters(args if "list" in request.args else request.args)
+    filters = read_filters(args if "list" in request.args else request.args)
     return {name: text for name, text in filters.items() if is_known(_BROWSE, name)}
 
 
@@ -58,9 +57,5 @@ def list_address(filters: dict[str, str]) -> str:
 
 
 def download(pieces: Iterator[bytes], form: str, name: str) -> Response:
-    """Stream a file. The first piece is read at once: a refusal comes before any byte leaves."""
-    first = next(pieces, b"")
     content_type, suffix, _ = FILES[form]
-    response = Response(stream_with_context(chain([first], pieces)), content_type=content_type)
-    response.headers.set("Content-Disposition", "attachment", filename=f"{name}.{suffix}")
-    return response
+    return file_of(pieces, content_type, f"{name}.{suffix}")

@@ -1,6 +1,5 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flask import current_app, flash, redirect, render_template, request
@@ -66,18 +65,6 @@ class _Kind(NamedTuple):
     characters: int = _MAX_CHARACTERS
     fields: int = _MAX_FIELDS
     is_large: bool = False  # its file may be as large as any body
-
-
-def read_filters(args: Mapping[str, str]) -> dict[str, str]:
-    """Return a URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
-    # A form sends the line breaks of its hidden fields as CR LF. Blank metadata is a filter, too.
-    args = {name: text.replace("\r\n", "\n") for name, text in args.items()}
-    filters = {name: text for name, text in args.items() if text.strip() or name[:9] == "metadata["}
-    key, equals, value = filters.get("pair", "").partition("=")
-    if equals:
-        del filters["pair"]
-        filters[f"metadata[{key.strip()}]"] = value.strip()
-    return filters
 
 
 def read_form() -> Form:

@@ -1,13 +1,10 @@
 """The forms that import JSON Lines: threads, and assistants."""
 
-from typing import Any
-
 from flask import render_template, request
 
 from admin import forms, sign_in
 from admin.forms import Answer, Form
-from exchange.imports import Outcome
-from exchange.reports import Report, import_bytes, in_words
+from exchange.reports import import_bytes, summary
 from rules.errors import ApiError
 from web.request import project
 
@@ -36,12 +33,5 @@ def import_file() -> Answer:
         outcomes = import_bytes(project(), data, form.body["on_conflict"], most)
     except ApiError as refusal:
         return forms.show_again(refusal)
-    shown = _report(outcomes) if is_of_threads else {"outcomes": outcomes}
+    shown = summary(outcomes)._asdict() if is_of_threads else {"outcomes": outcomes}
     return render_template("import.html", form=Form({}, {}, {}), **shown)
-
-
-def _report(outcomes: list[Outcome]) -> dict[str, Any]:
-    """Return what the command tells: refused lines, the rest, and the number of each result."""
-    report = Report()
-    refused = [(each.line, reason) for each in outcomes if (reason := report.add(each))]
-    return {"refused": refused, "rest": report.rest(), "result": in_words(report.counts)}

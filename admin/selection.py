@@ -81,7 +81,7 @@ def undo_deletion() -> Answer:
     count, existing = undo.restore(project(), request.form.get("deletion", ""))
     notice = f"{quantity(count, 'thread')} {'is' if count == 1 else 'are'} back."
     if existing:
-        notice += f" {existing:,} not: the same ids exist again. Delete those, then undo once more."
+        notice += f" {existing:,} not: their ids are in use again. Delete those, then undo again."
     return done(notice, _list_behind())
 
 

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
+from typing import NamedTuple
 
 from exchange.imports import Outcome, import_lines, told
 from rules import refusals
@@ -41,6 +42,21 @@ class Report:
             if count > 0
         ]
         return untold + told(self._notes)
+
+
+class Summary(NamedTuple):
+    """What a page tells: refused lines and why, the sentences at the end, the counts in words."""
+
+    refused: list[tuple[int, str]]
+    rest: list[str]
+    result: str
+
+
+def summary(outcomes: Iterable[Outcome]) -> Summary:
+    """Return what `flask import` tells of these outcomes."""
+    report = Report()
+    refused = [(each.line, reason) for each in outcomes if (reason := report.add(each))]
+    return Summary(refused, report.rest(), in_words(report.counts))
 
 
 def import_bytes(project: str, data: bytes, on_conflict: str, most: int) -> list[Outcome]:

@@ -29,7 +29,7 @@ class Day(Text):
 
 
 class MalformedPair(Text):
-    """A metadata filter without `=`: admin/forms.py renames all others."""
+    """A metadata filter without `=`: rules/pairs.py renames all others."""
 
     def read(self, value: Any) -> Any:
         raise ValidationError(Fault("invalid_value", "Write it as key=value."))

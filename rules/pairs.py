@@ -1,6 +1,7 @@
-"""The faults of metadata that a person types, row by row."""
+"""Metadata that a person types: as a filter, and in the rows of a form."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from marshmallow import ValidationError
 
@@ -8,6 +9,18 @@ from rules.errors import faults_by_path
 from rules.fields import Metadata
 
 _NO_KEY = "Give this value a key."
+
+
+def read_filters(args: Mapping[str, str]) -> dict[str, str]:
+    """Return a URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
+    # A form sends the line breaks of its hidden fields as CR LF. Blank metadata is a filter, too.
+    args = {name: text.replace("\r\n", "\n") for name, text in args.items()}
+    filters = {name: text for name, text in args.items() if text.strip() or name[:9] == "metadata["}
+    key, equals, value = filters.get("pair", "").partition("=")
+    if equals:
+        del filters["pair"]
+        filters[f"metadata[{key.strip()}]"] = value.strip()
+    return filters
 
 
 def pair_faults(pairs: list[tuple[str, str]]) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from tempfile import TemporaryFile
 from time import perf_counter_ns
 from typing import Any
 
 import orjson
-from flask import Response, current_app
+from flask import Response, current_app, stream_with_context
 from werkzeug.datastructures import Headers
 
 from lists.pages import Page
@@ -53,6 +54,14 @@ def event_stream(pieces: Iterator[bytes]) -> Response:
     """Return a 200 response with Server-Sent Events as they come."""
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return Response(pieces, content_type="text/event-stream; charset=utf-8", headers=headers)
+
+
+def file_of(pieces: Iterator[bytes], content_type: str, name: str) -> Response:
+    """Return a 200 response with a file. The first piece is read at once: it may be a refusal."""
+    first = next(pieces, b"")
+    response = Response(stream_with_context(chain([first], pieces)), content_type=content_type)
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    return response
 
 
 def list_object(page: Page) -> Object:
