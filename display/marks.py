@@ -12,7 +12,6 @@ from markupsafe import Markup, escape
 Places = Sequence[tuple[int, int]]
 """The start and the end of each match, in order. No two overlap."""
 _WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u3099\u309a])+")
-_STAR = re.compile(r"[^\W_]\*+\Z")
 _ACCENTS = re.compile(r"[\u0300-\u036f]+")
 _MOST_PHRASES = 20
 _FREE_LOOKS = 200
@@ -75,7 +74,7 @@ def _phrases(q: str) -> tuple[_Phrase, ...]:
     for number, part in enumerate(q.split('"')):
         for phrase in [part] if number % 2 else part.split():
             words = tuple(map(_folded, _WORD.findall(phrase)))
-            is_beginning = not number % 2 and _STAR.search(phrase) is not None
+            is_beginning = not number % 2 and phrase.endswith("*")
             phrases += [_Phrase(words, is_beginning)] if words else []
     return tuple(dict.fromkeys(phrases))[:_MOST_PHRASES]
 

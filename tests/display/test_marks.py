@@ -14,7 +14,8 @@ def words(text: str, q: str) -> list[str]:
     [
         ("An invoice, an INVOICE and invoices", "invoice", ["invoice", "INVOICE"]),
         ("An invoice, an INVOICE and invoices", "invoic*", ["invoice", "INVOICE", "invoices"]),
-        ("foo and food", "foo-*", ["foo"]),
+        ("foo and food", "foo-*", ["foo", "food"]),
+        ("foo and food", '"foo*"', ["foo"]),
         ("Été, ete\u0301, E\u0301TE\u0301", "ete", ["Été", "ete\u0301", "E\u0301TE\u0301"]),
         ("ＡＢＣ abc", "ABC", ["ＡＢＣ", "abc"]),
         ("ｶﾞｲﾄﾞ ガイド カ\u3099イト\u3099 カイト", "ガイド", ["ｶﾞｲﾄﾞ", "ガイド", "カ\u3099イト\u3099"]),
