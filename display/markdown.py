@@ -19,6 +19,8 @@ MAX_MARKDOWN_CHARACTERS = 10_000
 """A longer text is shown as it is."""
 _MAX_MARKS = 500
 _STEP_WORK = 2
+_SIGNS_OF_WORK = 100
+"""A rule of blocks may read its line to the end, at each level of a list again."""
 
 
 class _TooMuchWork(Exception):
@@ -76,7 +78,7 @@ def _markdown_renderer() -> MarkdownIt:
     keep_as_written(renderer)
     # Rules that never match: markdown-it tries them wherever it looks, also twice at one place.
     renderer.inline.ruler.before("text", "budget", _spend)
-    renderer.block.ruler.before("table", "budget", _spend, {"alt": _INTERRUPTIBLE})
+    renderer.block.ruler.before("table", "budget", _spend_on_line, {"alt": _INTERRUPTIBLE})
     renderer.core.ruler.push("attributes", _set_attributes)
     renderer.core.ruler.push("marks", _set_marks)
     for name, html in _TEXTS.items():
@@ -96,6 +98,11 @@ def _spend(state: Any, *_: Any) -> bool:
     if state.env["work"] + len(state.tokens) > MAX_MARKDOWN_WORK:
         raise _TooMuchWork
     return False
+
+
+def _spend_on_line(state: Any, line: int, *_: Any) -> bool:
+    state.env["work"] += (state.eMarks[line] - state.bMarks[line]) // _SIGNS_OF_WORK
+    return _spend(state)
 
 
 def _set_attributes(state: Any) -> None:

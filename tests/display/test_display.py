@@ -60,6 +60,13 @@ def test_a_page_of_adversarial_texts_stops_parsing(steps: list[None]) -> None:
     assert len(steps) < 6 * MAX_MARKDOWN_WORK / 2
 
 
+def test_a_line_costs_its_length_at_each_level_of_a_list() -> None:
+    budget = Budget()
+    for number in range(10):
+        display.markdown("- " * 4_950 + str(number), budget)
+    assert budget.work <= 0
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/performance.md", "docs/architecture.md"])
 def test_ordinary_markdown_is_far_from_its_budget(name: str) -> None:
     budget = Budget()
