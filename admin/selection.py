@@ -25,7 +25,7 @@ from web.responses import answer
 
 bp = sign_in.bp
 MOST_SELECTED = 10_000
-"""The threads that one deletion may name by a filter."""
+"""The most threads that one deletion takes of those that match a filter."""
 _SHOWN = 20
 _MAX_TICKED = 100
 _BROWSE, _EXPORT = schemas.BrowseThreads(), schemas.ExportThreads()

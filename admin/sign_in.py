@@ -114,7 +114,7 @@ def _wanted() -> str:
 
 
 def _own_address() -> str:
-    """Return the path, query and anchor of this request, quoted for a header; the list for more."""
+    """Return path, query and anchor of this request for a header; the list if they are too long."""
     query = quote(request.query_string, "%&=+-._~[]!$'()*,;:@/?")
     at = request.args.get("at", "")  # the anchor, too, which a browser does not send
     anchor = f"#{at}" if fields.PATH_ID.fullmatch(at) else ""

@@ -21,18 +21,16 @@ Address = tuple[str, int]
 
 
 class Cost(NamedTuple):
-    """Milliseconds to the first delta and to the last, asked directly and through this server;
-    CPU microseconds a token, as fast as they come and one each millisecond; milliseconds of a
-    retrieval without and beside RUNS runs."""
+    """Milliseconds to deltas and of a retrieval; CPU microseconds a token."""
 
-    first_direct: float
+    first_direct: float  # asked without this server
     first: float
     last_direct: float
     last: float
-    cpu_fast: float
-    cpu_steady: float
+    cpu_fast: float  # tokens as fast as they come
+    cpu_steady: float  # one each millisecond
     retrieve_p99_alone: float
-    retrieve_p99: float
+    retrieve_p99: float  # beside RUNS runs
 
 
 def cost(url: str, rounds: int, seconds: int) -> Cost:

@@ -11,7 +11,7 @@ Entry = tuple[str, Any]
 def entries(messages: list[Any], runs: list[dict[str, Any]]) -> list[Entry]:
     """Return messages and runs in order, each with its kind, and each day before its entries.
 
-    A run precedes its first message; one without stands by its time, and before any later run.
+    A run precedes its first message; one without any stands by its time, and before later runs.
     """
     first: dict[str, int] = {}
     for number, message in enumerate(messages):

@@ -20,7 +20,7 @@ _WORD = re.compile(r"[^\W_]+")
 _RARE_MATCHES = 10_000
 """It is faster to collect and sort the matches when there are fewer than this."""
 _RARE_BEGINNINGS = 500_000
-"""The same for beginnings of words on SQLite, where each look for one gathers all its words."""
+"""The same on SQLite for beginnings of words: each look for one gathers all words that have it."""
 
 
 class Phrase(NamedTuple):

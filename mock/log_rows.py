@@ -72,12 +72,12 @@ def detail(entries: list[Entry], request_id: str, base: str) -> dict[str, Any] |
     if not found:
         return None
     entry, row = found[0]
-    thread_id, run_id = thread_and_run(entry)
-    shown = {"entry": entry, "row": row, "curl": curl(entry, base)}
+    thread_id, run_id = _thread_and_run(entry)
+    shown = {"entry": entry, "row": row, "curl": _curl(entry, base)}
     return shown | {"thread_id": thread_id, "run_id": run_id}
 
 
-def fault_in_words(fault: dict[str, Any] | None) -> str:
+def _fault_in_words(fault: dict[str, Any] | None) -> str:
     """Return what a fault does, such as `429` or `2 s slow, drop after`."""
     parts = fault or {}
     words = [str(parts["status"])] if "status" in parts else []
@@ -95,10 +95,10 @@ def rule_in_words(rule: dict[str, Any]) -> str:
     named = [(name, rule[name]) for name in ("times", "every", "rate") if name in rule]
     often = [f"{name} {value}" for name, value in named]
     counts = f"fired {rule['fired']} of {rule['matched']} matched"
-    return " · ".join([fault_in_words(rule), where, *often, counts])
+    return " · ".join([_fault_in_words(rule), where, *often, counts])
 
 
-def curl(entry: Entry, base: str) -> str:
+def _curl(entry: Entry, base: str) -> str:
     """Return a request as a curl command, with the key as a variable."""
     query = f"?{entry.query}" if entry.query else ""
     method, address = map(shlex.quote, (entry.method, base + quote(entry.path) + query))
@@ -111,7 +111,7 @@ def curl(entry: Entry, base: str) -> str:
     return " \\\n  ".join(words)
 
 
-def thread_and_run(entry: Entry) -> tuple[str | None, str | None]:
+def _thread_and_run(entry: Entry) -> tuple[str | None, str | None]:
     """Return the ids of the thread and of the run that a request is about."""
     made = entry.answer if entry.method == "POST" and entry.status < 400 else b""
     return _first("thread", entry.path, _THREAD, made), _first("run", entry.path, _RUN, made)
@@ -133,7 +133,7 @@ def _row(entry: Entry, retry_of: str | None) -> Row:
         f"{entry.path}?{entry.query}" if entry.query else entry.path,
         entry.status,
         None if entry.is_open else entry.milliseconds,
-        fault_in_words(entry.fault),
+        _fault_in_words(entry.fault),
         retry_of,
     )
 

@@ -25,7 +25,7 @@ _kept: dict[str, list[Object]] = {}
 def keep(path: str) -> None:
     """Read the rules for this process and its forks: a file that breaks later stops no worker.
 
-    Raises SystemExit, and the rules of before stay.
+    Raises SystemExit, and the earlier rules stay.
     """
     _kept[path] = read(path)
 

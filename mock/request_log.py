@@ -22,7 +22,7 @@ LOGGED_REQUESTS = 1_000
 LOGGED_BYTES = 32 << 20
 """The most bytes of all projects together, about."""
 LOGGED_BODY_BYTES = 16_384
-"""The most of a body, and of an answer."""
+"""The most bytes of a body, and of an answer."""
 _ENTRY_BYTES = 1_024
 _SECRETS = {"Authorization", "Proxy-Authorization", "Api-Key", "X-Api-Key", "Cookie"}
 

@@ -123,7 +123,7 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _path_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a part of a path. The page fills its example in, and those of filters not."""
+    """Describe a part of a path. The page fills in `example`, but not `examples` of a schema."""
     place = {"in": "path", "name": name, "required": True}
     return place | {"schema": schema, "example": schema["examples"][0]}
 

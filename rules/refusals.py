@@ -320,8 +320,7 @@ def too_late_to_undo() -> ApiError:
 
 
 def no_room_to_undo() -> ApiError:
-    cause = "The rest is more than is kept for Undo"
-    message = f"{cause}, and was not deleted. Delete it again, without Undo."
+    message = "The rest was not deleted: it is too large for Undo. Delete it without Undo."
     return ApiError(409, message, code="no_room")
 
 

@@ -87,15 +87,15 @@ def on_starting(server: Any) -> None:
     _keep_replies(settings)
     if settings["SEED"] or not startup.is_current(url):
         _prepare_in_child()
-    gc.freeze()  # what is loaded stays: looking through it makes each process's end 0.2 s longer
+    gc.freeze()  # what is loaded stays: each process would look through it at its end
 
 
 def on_reload(server: Any) -> None:
-    """Read the reply rules anew; those of before stay in force if they cannot be read."""
+    """Read the reply rules again; the earlier ones stay in force if they cannot be read."""
     try:
         _keep_replies(read_settings())
     except SystemExit as refusal:
-        log.error("%s The rules of before stay in force.", refusal.code)
+        log.error("%s The earlier rules stay in force.", refusal.code)
 
 
 def _keep_replies(settings: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def settle(connection: Connection, thread_seq: int) -> None:
 def is_inactive(since: int) -> sa.ColumnElement[bool]:
     """Return the condition that nothing happened in a thread since a second.
 
-    It reads the thread and its newest message, too: an older program that still runs touches none.
+    Creation and newest message count, too: an older program that still runs touches no thread.
     """
     newest = sa.select(Message.created_at).where(Message.thread_seq == Thread.seq)
     second = newest.order_by(Message.seq.desc()).limit(1).scalar_subquery()

@@ -20,7 +20,7 @@ _BESIDE = re.compile(
 
 
 def is_of_api(path: str) -> bool:
-    """Return whether a path is of the API, or of nothing: not of a page, health or a control."""
+    """Return whether a path is of the API or unknown: not of a page, of health or of a control."""
     return not _BESIDE.fullmatch(path)
 
 

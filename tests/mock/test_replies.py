@@ -436,7 +436,7 @@ def test_a_reload_with_a_bad_file_keeps_the_rules(serve: Callable[..., Any], fil
         assert until(lambda: bool(server.workers()) and server.workers().isdisjoint(before))
         assert server.call("GET", "/_mock/replies").body == rules
         [line] = [each for each in server.log.read_text().splitlines() if str(file) in each]
-        assert "The rules of before stay in force." in line
+        assert "The earlier rules stay in force." in line
 
 
 # where nothing answers
