@@ -276,39 +276,46 @@ def _started(folder: Path, quick: bool, peers: bool) -> Iterator[list[Running]]:
 
 
 def main() -> None:
+    given = _arguments()
+    with tempfile.TemporaryDirectory(dir=given.folder and given.folder.parent) as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        result = _measured(folder, given.quick, given.peers)
+    text = report.as_markdown(result)
+    print(text)
+    if given.write:
+        report.write(text, result)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two minutes, small databases")
     parser.add_argument("--peers", action="store_true", help="also json-server, Prism and myla")
     parser.add_argument("--folder", type=Path, help="keep the databases here")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder and given.folder.parent) as temporary:
-        folder = given.folder or Path(temporary)
-        folder.mkdir(exist_ok=True)
-        bench = Bench(folder, given.quick)
-        result: dict[str, Any] = {"machine": _machine(), "quick": given.quick}
-        if not (folder / "compared.db").exists():
-            data.fill(f"sqlite:///{folder}/compared.db", SIZE)
-        with _started(folder, given.quick, given.peers) as running:
-            result["eight"] = bench.compare(running, 8, SIZE)
-            result["one"] = {} if given.quick else bench.compare(running[:2], 1, SIZE)
-        result["runs"] = bench.polled_runs()
-        result["streams"] = runs.many_streams(
-            f"sqlite:///{folder}/streams.db", 5 if given.quick else 30
-        )
-        result["model"] = model.cost(
-            f"sqlite:///{folder}/model.db", 10 if given.quick else 100, 4 if given.quick else 30
-        )
-        result["start"] = contenders.seconds_to_start(f"sqlite:///{folder}/compared.db")
-        result["floor"] = floor.measure(folder / "floor.db", 500 if given.quick else 3_000)
-        result["chat"] = bench.chat()
-        result["growth"], result["files"] = bench.grow()
-        result["import"] = bench.imported(bench.growth[0 if given.quick else 1])
-        result["memory"] = bench.memory(5_000 if given.quick else 100_000)
-    text = report.as_markdown(result)
-    print(text)
-    if given.write:
-        report.write(text, result)
+    return parser.parse_args()
+
+
+def _measured(folder: Path, quick: bool, peers: bool) -> dict[str, Any]:
+    """Return the figures of the whole report, by section."""
+    bench, compared = Bench(folder, quick), folder / "compared.db"
+    result: dict[str, Any] = {"machine": _machine(), "quick": quick}
+    if not compared.exists():
+        data.fill(f"sqlite:///{compared}", SIZE)
+    with _started(folder, quick, peers) as running:
+        result["eight"] = bench.compare(running, 8, SIZE)
+        result["one"] = {} if quick else bench.compare(running[:2], 1, SIZE)
+    streams, behind = f"sqlite:///{folder}/streams.db", f"sqlite:///{folder}/model.db"
+    result["runs"] = bench.polled_runs()
+    result["streams"] = runs.many_streams(streams, 5 if quick else 30)
+    result["model"] = model.cost(behind, *((10, 4) if quick else (100, 30)))
+    result["start"] = contenders.seconds_to_start(f"sqlite:///{compared}")
+    result["floor"] = floor.measure(folder / "floor.db", 500 if quick else 3_000)
+    result["chat"] = bench.chat()
+    result["growth"], result["files"] = bench.grow()
+    result["import"] = bench.imported(bench.growth[0 if quick else 1])
+    result["memory"] = bench.memory(5_000 if quick else 100_000)
+    return result
 
 
 def _machine() -> dict[str, str]:
