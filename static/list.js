@@ -60,7 +60,6 @@
 
   // News.
 
-  const title = document.title;
   const news = document.getElementById("news");
   const bar = copyOf("news");
   let shown = states();
@@ -79,7 +78,7 @@
     if (bar.firstElementChild.textContent !== words.join(", ")) {
       bar.firstElementChild.textContent = words.join(", ");
     }
-    document.title = `(${fresh + active}${plus}) ${title}`;
+    tellInTitle(`${fresh + active}${plus}`);
     bar.hidden = false;
   }
 
@@ -100,8 +99,7 @@
   }
 
   async function show() {
-    const answer = await fetch(location.href);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const page = await pageOf(await fetch(location.href));
     const [body, ours] = [page, document].map((each) => each.querySelector("[data-rows]"));
     if (!body || !ours) return location.reload();
     const ticked = boxes().filter((box) => box.checked).map((box) => box.value);
@@ -119,7 +117,7 @@
     row?.querySelector(focusedName ? `[name=${focusedName}]` : ".title").focus();
     shown = states();
     bar.hidden = true;
-    document.title = title;
+    tellInTitle("");
   }
 
   // Dates of this time zone, and what is typed but not sent.

@@ -82,11 +82,9 @@ async function play(form) {
 }
 
 for (const form of document.querySelectorAll("form[data-stream]")) {
-  let sent = false;
   form.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return; // admin.js: it is sent already
     event.preventDefault();
-    if (!sent) play(form);
-    sent = true;
+    play(form);
   });
-  addEventListener("pageshow", () => (sent = false));
 }

@@ -4,7 +4,6 @@
 {
   const transcript = document.querySelector(".transcript");
   const active = end.dataset.active;
-  const title = document.title;
   const query = new URLSearchParams(location.search);
 
   const messages = () => [...transcript.querySelectorAll("article.message[id]")];
@@ -72,7 +71,7 @@
   }
 
   function count(news) {
-    document.title = news ? `(${news}) ${title}` : title;
+    tellInTitle(news);
     reveal.textContent = `${news} new message${news === "1" ? "" : "s"} – show`;
     if (!news) bar.remove();
     else if (!bar.isConnected) transcript.after(bar);
@@ -81,7 +80,7 @@
   async function append() {
     const answer = await fetch(addressOf(""));
     if (!answer.ok) return [];
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const page = await pageOf(answer);
     if (active && !page.getElementById("end").dataset.active) {
       location.replace(`${here}/end`); // the run is over: the forms are free
       return [];

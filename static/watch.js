@@ -19,3 +19,15 @@ function watch(look) {
 
   document.addEventListener("visibilitychange", () => document.hidden || !goesOn || turn());
 }
+
+const title = document.title;
+
+/** Put how much is new into the title, or take it out. */
+function tellInTitle(news) {
+  document.title = news ? `(${news}) ${title}` : title;
+}
+
+/** Return the page in an answer. */
+async function pageOf(answer) {
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
