@@ -1,5 +1,6 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
+import re
 from typing import Any, NamedTuple
 
 from flask import current_app, flash, redirect, render_template, request
@@ -44,6 +45,8 @@ _MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 12
 _MAX_CHARACTERS = MAX_TEXT_CHARACTERS + 50_000
 _MAX_BYTES_WITHOUT_TEXTS = 16_384
 _MAX_BYTES_SHOWN_AGAIN = 4_000
+_MOST_OF_HEAD = 4_000
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 Answer = str | Response | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 
@@ -105,19 +108,28 @@ def show_short_again(refusal: ApiError) -> Answer:
 def refuse_large_form() -> None:
     """Refuse what no page sends: too many bytes, fields or characters. Raises ApiError 413."""
     kind = FORMS.get(request.endpoint or "")
+    has_parts = request.mimetype == "multipart/form-data"
     if kind is None:
         request.max_content_length = _MAX_BYTES_WITHOUT_TEXTS
-    elif kind.is_large and request.mimetype == "multipart/form-data":
+    elif kind.is_large and has_parts:
         request.max_content_length = current_app.config["MAX_BODY_BYTES"]
     # The fields are counted before they are parsed: each takes far more memory than its bytes.
     most = kind.fields if kind else _MAX_FIELDS
-    request.max_form_parts = most  # of a form with a file, which has no `&` between them
-    count = read_bytes().count(b"&")
-    if count >= most and request.mimetype != "multipart/form-data":
+    request.max_form_parts = most
+    data = read_bytes()
+    if _has_long_head(data) if has_parts else data.count(b"&") >= most:
         raise refusals.form_too_large()
     length = sum(len(text) for _, texts in request.form.lists() for text in texts)
     if length > (kind.characters if kind else _MAX_CHARACTERS):
         raise refusals.form_too_large()
+
+
+def _has_long_head(data: bytes) -> bool:
+    """Return whether a part begins with more headers than a browser sends."""
+    boundary = request.mimetype_params.get("boundary", "").encode()
+    begin = re.compile(re.escape(b"--" + boundary) + rb"[ \t]*[\r\n]")
+    ends = (found.end() for found in begin.finditer(data))
+    return any(not _BLANK_LINE.search(data, end, end + _MOST_OF_HEAD) for end in ends)
 
 
 def done(notice: str, address: str) -> Answer:

@@ -121,6 +121,16 @@ def test_a_form_that_no_page_sends_is_refused_with_a_short_page(
         assert len(answer.data) <= 4_096
 
 
+@pytest.mark.parametrize(("headers", "status"), [(3, 400), (1_000, 413)])
+def test_a_part_of_a_file_form_has_few_headers(
+    client: FlaskClient, headers: int, status: int
+) -> None:
+    head = 'Content-Disposition: form-data; name="a"\r\n' + "A: b\r\n" * headers
+    data, kind = f"--x\r\n{head}\r\n1\r\n--x--", "multipart/form-data; boundary=x"
+    answer = client.post("/admin/threads/import", data=data, content_type=kind)
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("size", [3_000, 100_000])
 def test_what_comes_back_without_a_valid_token_is_a_screen(client: FlaskClient, size: int) -> None:
     form = {"csrf_token": "wrong", "content": "'" * (size // 3), "role": "user"}
