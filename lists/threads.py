@@ -46,7 +46,7 @@ def threads_page(connection: Connection, project: str, query: Values) -> Page:
 
 
 def matching_ids(connection: Connection, project: str, query: Values) -> tuple[list[str], bool]:
-    """Return the ids of a page, which may be long, and whether more follow. Raises as a page."""
+    """Return the ids of a page, which may be long, and whether more follow. Raises ApiError 400."""
     shape = shape_of(query, _FILTERS)._replace(is_of_ids=True)
     rows, has_more = _found(connection, project, query, shape)
     return [row.id for row in rows], has_more

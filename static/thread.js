@@ -5,12 +5,13 @@
   const transcript = document.querySelector(".transcript");
   const active = end.dataset.active;
   const query = new URLSearchParams(location.search);
+  const NEAR_PIXELS = 160; // so near the end, the page follows what comes
 
   const messages = () => [...transcript.querySelectorAll("article.message[id]")];
 
   // Days, in the zone of the browser.
 
-  function separate() {
+  function showDays() {
     const pattern = transcript.querySelector(".day");
     for (const day of transcript.querySelectorAll(".day")) day.remove();
     let last = "";
@@ -91,20 +92,20 @@
     );
     transcript.querySelector(".nothing")?.remove();
     transcript.append(...entries.map(equip));
-    if (transcript.querySelector(".day")) separate();
-    tell(page.querySelector("[data-total]")?.textContent);
+    if (transcript.querySelector(".day")) showDays();
+    showTotal(page.querySelector("[data-total]")?.textContent);
     count("");
     return entries.filter((entry) => entry.matches("article"));
   }
 
-  function tell(total) {
+  function showTotal(total) {
     for (const place of total ? document.querySelectorAll("[data-range]") : []) {
       place.textContent = place.textContent.replace(/\u2013.*/, `\u2013${total}`);
       place.parentElement.querySelector("[data-total]").textContent = total;
     }
   }
 
-  const isAtEnd = () => end.getBoundingClientRect().top < innerHeight + 160;
+  const isAtEnd = () => end.getBoundingClientRect().top < innerHeight + NEAR_PIXELS;
 
   async function look() {
     // A run that streams here ends with a page of its own.
@@ -119,7 +120,7 @@
     const { data, has_more } = (await answer.json()).messages;
     if (!data.length) return;
     if (!isAtEnd()) return count(`${data.length}${has_more ? "+" : ""}`);
-    const follows = end.getBoundingClientRect().bottom < innerHeight + 160;
+    const follows = end.getBoundingClientRect().bottom < innerHeight + NEAR_PIXELS;
     await append();
     if (follows) scrollTo(0, document.documentElement.scrollHeight);
   }
@@ -146,7 +147,7 @@
   next?.addEventListener("click", walkHits);
 
   offerTexts(transcript);
-  if (transcript.querySelector(".day")) separate();
+  if (transcript.querySelector(".day")) showDays();
   const isFirstLook = performance.getEntriesByType("navigation")[0]?.type === "navigate";
   const isPlain = !location.hash && !["after", "before", "at", "order"].some((name) => query.has(name));
   const isLong = document.querySelector(".where [rel=prev]");

@@ -41,7 +41,9 @@ def test_requests_show_up_as_they_come(page: Page, server: Server) -> None:
     expect(rows.nth(2).locator("[data-cell=retry]")).to_be_hidden()
     expect(page.get_by_text("fired 2 of 3 matched")).to_be_visible()
     assert_fit(page)
+    time = rows.nth(0).locator("time").inner_text()
     rows.nth(0).get_by_role("link", name="/v1/threads").click()
+    expect(page.locator("time.clock")).to_have_text(time)  # to the millisecond
     assert_fit(page)
     page.get_by_role("button", name="Copy as curl").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
