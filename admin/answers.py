@@ -16,12 +16,6 @@ from web.request import project
 from web.request_body import is_known
 from web.responses import file_of
 
-FILES = {
-    "json": ("application/json", "json", exports.as_jsonl),
-    "jsonl": ("application/jsonl", "jsonl", exports.as_jsonl),
-    "markdown": ("text/markdown; charset=utf-8", "md", exports.as_markdown),
-}
-"""The content type, the suffix and the renderer of each form of export."""
 _BROWSE = schemas.BrowseThreads()
 
 
@@ -57,5 +51,5 @@ def list_address(filters: dict[str, str]) -> str:
 
 
 def download(pieces: Iterator[bytes], form: str, name: str) -> Response:
-    content_type, suffix, _ = FILES[form]
+    content_type, suffix = exports.FILES[form]
     return file_of(pieces, content_type, f"{name}.{suffix}")

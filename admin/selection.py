@@ -7,7 +7,7 @@ from flask import Response, redirect, render_template, request
 
 import database
 from admin import schemas, sign_in
-from admin.answers import FILES, download, list_address, list_filters
+from admin.answers import download, list_address, list_filters
 from admin.forms import Answer, done
 from admin.threads import rows_of
 from database import Connection
@@ -34,7 +34,7 @@ _BROWSE, _EXPORT = schemas.BrowseThreads(), schemas.ExportThreads()
 @bp.get("/threads/export")
 def export() -> Answer:
     query = read_query(_EXPORT)
-    render = FILES[form := query.pop("form")][2]
+    render = exports.RENDERS[form := query.pop("form")]
     if "ticked" in request.args and "all" not in request.args:
         if not (ids := _ticked()):
             return _nothing_selected()

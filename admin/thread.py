@@ -7,7 +7,7 @@ from flask import Response, render_template, url_for
 
 import database
 from admin import schemas, sign_in, transcript
-from admin.answers import FILES, address, download, save
+from admin.answers import address, download, save
 from admin.forms import Answer, Form, done
 from display.budget import Budget
 from display.entries import entries
@@ -81,7 +81,7 @@ def message_json(thread_id: str, message_id: str) -> Response:
 @bp.get("/threads/<thread_id>/export")
 def export_thread(thread_id: str) -> Response:
     form = read_query(_EXPORT)["form"]
-    pieces = exports.export_thread(project(), thread_id, FILES[form][2])
+    pieces = exports.export_thread(project(), thread_id, exports.RENDERS[form])
     return download(pieces, form, thread_id)
 
 

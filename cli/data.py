@@ -27,7 +27,7 @@ to_file = click.option(
 
 
 @click.command()
-@click.option("--as", "form", type=click.Choice(sorted(exports.RENDERS)), default="jsonl")
+@click.option("--as", "form", type=click.Choice(["jsonl", "markdown"]), default="jsonl")
 @to_file
 @click.option("--created-after", type=moment, metavar="SECONDS|YYYY-MM-DD")
 @click.option("--created-before", type=moment, metavar="SECONDS|YYYY-MM-DD")

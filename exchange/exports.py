@@ -101,7 +101,14 @@ def as_markdown(thread: Object, messages: Iterable[Object], _: Runs) -> Iterator
         yield "\n\n".join([heading, *parts, ""]).encode()
 
 
-RENDERS: dict[str, Render] = {"jsonl": as_jsonl, "markdown": as_markdown}
+RENDERS: dict[str, Render] = {"json": as_jsonl, "jsonl": as_jsonl, "markdown": as_markdown}
+"""What renders a thread in each form; as_array() makes lines one JSON array."""
+FILES = {
+    "json": ("application/json", "json"),
+    "jsonl": ("application/jsonl", "jsonl"),
+    "markdown": ("text/markdown; charset=utf-8", "md"),
+}
+"""The content type and the suffix of each form."""
 
 
 def as_array(threads: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
