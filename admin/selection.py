@@ -54,38 +54,7 @@ def count() -> Response:
 
 @bp.get("/threads/delete")
 @bp.get("/threads/<thread_id>/delete")
-def confirm_delete(thread_id: str | None = None) -> Answer:
-    return _confirm(thread_id)
-
-
-@bp.post("/threads/delete")
-@bp.post("/threads/<thread_id>/delete")
-def delete(thread_id: str | None = None) -> Answer:
-    with _snapshot() as connection:
-        ids, _ = _selected(connection, thread_id)
-    last, is_kept = request.form.get("last", ""), "final" not in request.form
-    last_seq = int(last) if last.isdecimal() and len(last) < 19 else None
-    try:
-        count = undo.delete_threads(project(), ids, last_seq, is_kept)
-    except ApiError as refusal:
-        if refusal.code != "no_room":
-            raise
-        return _confirm(thread_id, refusal)
-    if count and is_kept:
-        return redirect(_list_behind(), 303)  # the list offers Undo
-    return done(f"Deleted {quantity(count, 'thread')}.", _list_behind())
-
-
-@bp.post("/threads/undo")
-def undo_deletion() -> Answer:
-    count, existing = undo.restore(project(), request.form.get("deletion", ""))
-    notice = f"{quantity(count, 'thread')} {'is' if count == 1 else 'are'} back."
-    if existing:
-        notice += f" {existing:,} not: their ids are in use again. Delete those, then undo again."
-    return done(notice, _list_behind())
-
-
-def _confirm(thread_id: str | None, refusal: ApiError | None = None) -> Answer:
+def confirm_delete(thread_id: str | None = None, refusal: ApiError | None = None) -> Answer:
     """Ask whether to delete what is selected; `refusal` is why it cannot be undone."""
     with _snapshot() as connection:
         ids, has_more = _selected(connection, thread_id)
@@ -102,6 +71,33 @@ def _confirm(thread_id: str | None, refusal: ApiError | None = None) -> Answer:
     shown |= {"count": len(ids), "has_more": has_more, "refusal": refusal}
     back = address_of(thread_id, None, list_filters()) if thread_id else _list_behind()
     return render_template("confirm.html", back=back, **shown), 409 if refusal else 200
+
+
+@bp.post("/threads/delete")
+@bp.post("/threads/<thread_id>/delete")
+def delete(thread_id: str | None = None) -> Answer:
+    with _snapshot() as connection:
+        ids, _ = _selected(connection, thread_id)
+    last, is_kept = request.form.get("last", ""), "final" not in request.form
+    last_seq = int(last) if last.isdecimal() and len(last) < 19 else None
+    try:
+        count = undo.delete_threads(project(), ids, last_seq, is_kept)
+    except ApiError as refusal:
+        if refusal.code != "no_room":
+            raise
+        return confirm_delete(thread_id, refusal)
+    if count and is_kept:
+        return redirect(_list_behind(), 303)  # the list offers Undo
+    return done(f"Deleted {quantity(count, 'thread')}.", _list_behind())
+
+
+@bp.post("/threads/undo")
+def undo_deletion() -> Answer:
+    count, existing = undo.restore(project(), request.form.get("deletion", ""))
+    notice = f"{quantity(count, 'thread')} {'is' if count == 1 else 'are'} back."
+    if existing:
+        notice += f" {existing:,} not: their ids are in use again. Delete those, then undo again."
+    return done(notice, _list_behind())
 
 
 def _selected(connection: Connection, thread_id: str | None) -> tuple[list[str], bool]:
