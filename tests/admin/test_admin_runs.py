@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from access import api_keys
 from exchange import imports
 from models import DEFAULT_PROJECT
+from players import pool
 from runs.summaries import MAX_SILENT
 
 HOSTILE = "</code></pre><script>alert(1)</script>\"'"
@@ -181,8 +182,9 @@ def test_runs_of_the_same_second_keep_their_order(
 
 @pytest.mark.sqlite_only("it traces the statements of SQLite")
 def test_a_page_reads_a_bounded_number_of_runs_in_a_bounded_number_of_statements(
-    client: FlaskClient, statements: list[str]
+    client: FlaskClient, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)  # a sweep reads, too
     runs = RunsClient(client)
     thread, assistant = runs.thread("hi"), runs.assistant()
     runs.reply({"error": {"code": "server_error", "message": "no"}})
