@@ -999,7 +999,7 @@ def test_a_form_of_another_origin_cannot_reset(
     with live.sdk() as sdk:
         thread = sdk.beta.threads.create()
         page.goto(f"http://{host}:{pages}/")
-        with page.expect_response(f"{live.root_url}/_mock/reset") as answer:
+        with page.expect_navigation(url=f"{live.root_url}/_mock/reset") as answer:
             page.evaluate(SUBMIT, f"{live.root_url}/_mock/reset")
         assert answer.value.status == 403
         assert sdk.beta.threads.retrieve(thread.id) == thread
