@@ -70,6 +70,11 @@ def test_a_paused_table_catches_up_and_a_cleared_one_is_empty(page: Page, server
     server.call("DELETE", "/_mock/requests")
     expect(rows).to_have_count(0)
     expect(page.get_by_text("No request has come yet.")).to_be_visible()
+
+
+@pytest.mark.sqlite_only("reset copies SQLite's file")
+def test_a_person_resets_the_server(page: Page) -> None:
+    page.goto(PAGE)
     page.locator("summary", has_text="Reset…").click()
     assert_fit(page)
     page.get_by_role("button", name="Reset everything").click()
