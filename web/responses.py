@@ -82,18 +82,19 @@ def finish(response: Response) -> Response:
     headers.add("X-Content-Type-Options", "nosniff")
     if request.path.startswith("/admin/"):
         headers.update(_PAGE_HEADERS)
-    elif headers.get("Content-Type") == "application/json" and _is_keyed():
+    elif _is_keyed() and headers.get("Content-Type") == "application/json":
         headers["Cache-Control"] = "no-store"
+    size = response.content_length
     # A response that refers to itself would be closed late, outside its request.
-    record = partial(_record, request, response.status_code, response.content_length)
+    record = partial(_record, request, response.status_code, size)
     if response.is_streamed:  # its time is that of the whole stream
         response.call_on_close(record)
     else:
         record()
+        if (size or 0) > _SPOOLED_BYTES:
+            _spool(response)
     if "Connection" in headers or (request.body is None and has_body(request)):
         _close_connection(request)
-    if (response.content_length or 0) > _SPOOLED_BYTES and not response.is_streamed:
-        _spool(response)
     return response
 
 
