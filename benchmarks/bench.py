@@ -100,7 +100,7 @@ class Bench:
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self.folder = folder
-        self.rounds, self.seconds = (2, 1.0) if quick else (5, 3.0)
+        self.rounds, self.seconds = (1, 1.0) if quick else (5, 3.0)
         self.growth, self.growth_rounds = (QUICK_GROWTH, 1) if quick else (GROWTH, 5)
 
     def compare(self, running: list[Running], connections: int, size: int) -> dict[str, Any]:
