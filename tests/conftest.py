@@ -40,6 +40,7 @@ from app import App, create_app
 from config import ROOT
 from database import memory, startup
 from models import db
+from rules import refusals
 from rules.ids_and_clock import sources
 
 if TYPE_CHECKING:
@@ -156,8 +157,11 @@ class Map(werkzeug.routing.Map):
         self._remap = True
 
     def update(self) -> None:
-        if not self._remap:
-            return
+        if self._remap:
+            with COMPILING:
+                self._compile()
+
+    def _compile(self) -> None:
         rules = [(rule.rule, rule.endpoint, frozenset(rule.methods)) for rule in self._added]
         if (key := (self.merge_slashes, *rules)) not in COMPILED:
             self._matcher, self._rules_by_endpoint = StateMachineMatcher(self.merge_slashes), {}
@@ -170,6 +174,7 @@ class Map(werkzeug.routing.Map):
 
 
 COMPILED: dict[tuple[Any, ...], tuple[StateMachineMatcher, dict[Any, Any]]] = {}
+COMPILING = threading.Lock()
 App.url_map_class = Map
 
 
@@ -186,6 +191,13 @@ def engine(request: pytest.FixtureRequest) -> str:
     else:
         MIGRATED.append(request.getfixturevalue("migrated"))
     return name
+
+
+@pytest.fixture(autouse=True)
+def clock_and_ids() -> Iterator[None]:
+    """Give the next test the machine's clock and random ids again."""
+    yield
+    sources.__init__()
 
 
 CLUSTER: list[clusters.Cluster] = []
@@ -253,7 +265,6 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
         return apps[-1]
 
     yield make
-    sources.__init__()
     for app in apps:
         close(app)
 
@@ -262,6 +273,24 @@ def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
 def client_with(make_app: Callable[..., Flask]) -> Callable[..., FlaskClient]:
     """Make the client of an app with its own settings."""
     return lambda **settings: make_app(**settings).test_client()
+
+
+@pytest.fixture
+def busy_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that lets so many writes be stored from now on, and refuses the others."""
+    write = database.write
+
+    def allow(count: int) -> None:
+        allowed = iter(range(count))
+
+        def limited(*arguments: Any) -> Any:
+            if next(allowed, None) is None:
+                raise refusals.busy()
+            return write(*arguments)
+
+        monkeypatch.setattr(database, "write", limited)
+
+    return allow
 
 
 @pytest.fixture
@@ -494,7 +523,7 @@ def browser() -> "Iterator[Browser]":
     """Chromium, without a page. Playwright holds an event loop, which no later module may find."""
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if chromium is None:
         give_up("chromium is missing.")
     with sync_playwright() as playwright:

@@ -7,7 +7,9 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Server
+from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page
+from werkzeug.test import TestResponse, encode_multipart
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
@@ -17,6 +19,16 @@ def token_in(html: str) -> str:
     match = re.search(r'name="csrf_token" value="([^"]+)"', html)
     assert match, html
     return match[1]
+
+
+def submit_form(client: FlaskClient, html: str, to: str, fields: dict[str, Any]) -> TestResponse:
+    """Send fields and the token of a page to an address, encoded as its form there says."""
+    data = {"csrf_token": token_in(html)} | fields
+    is_multipart = f'action="{to}" method="post" enctype="multipart/form-data"' in html
+    if "file" in fields or not is_multipart:  # the client encodes these
+        return client.post(to, data=data)
+    boundary, body = encode_multipart(data)
+    return client.post(to, data=body, content_type=f"multipart/form-data; boundary={boundary}")
 
 
 @contextmanager

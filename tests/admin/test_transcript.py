@@ -210,3 +210,19 @@ def test_only_a_young_age_grows(client: FlaskClient, age: int, grows: bool) -> N
     thread_id = make(client, "hi")
     sources.now = lambda: 1_700_000_000 + age
     assert (f'data-age="{age}"' in show(client, thread_id)) == grows
+
+
+def test_the_list_behind_a_thread_stays_known_while_it_changes(client: FlaskClient) -> None:
+    thread_id = make(client, "hi")
+    here, behind = f"/admin/threads/{thread_id}", "list=q%3Dhi"
+    page = show(client, thread_id, f"?{behind}")
+    doomed = f"{here}/messages/{shown(page)[0]}/delete?{behind}"
+    form = {"csrf_token": token_in(page), "role": "user", "content": "two"}
+    for address in (f"{here}/metadata?{behind}", f"{here}/messages?{behind}", doomed):
+        assert f'="{address}"' in page
+        assert behind in client.post(address, data=form).location
+    editing = client.get(f"{here}/metadata?{behind}").text
+    assert editing.count(f'href="{here}?{behind}"') == 2
+    assert behind in client.get(f"{here}/end?{behind}").location
+    refused = client.post(f"{here}/messages?{behind}", data=form | {"content": ""})
+    assert f'<a class="button" href="{here}?{behind}">Cancel' in refused.text

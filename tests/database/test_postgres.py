@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import clusters
+import flask_migrate
 import pytest
 import sqlalchemy as sa
 from conftest import (
@@ -32,6 +33,7 @@ from conftest import (
     until,
 )
 from flask import Flask
+from flask.testing import FlaskClient
 from openai import APIStatusError, OpenAI
 
 import cli
@@ -44,7 +46,7 @@ from lists import matches
 from lists import threads as thread_lists
 from models import DEFAULT_PROJECT, db
 from rules.errors import ApiError
-from store import messages, threads
+from store import messages, stored_answers, threads
 
 CLIENTS = 16
 RESTARTS = 5
@@ -65,8 +67,7 @@ def url(cluster: clusters.Cluster) -> Iterator[str]:
 def app(url: str) -> Iterator[Flask]:
     app = create_app(postgres_settings(url))
     yield app
-    with app.app_context():
-        db.engine.dispose()
+    close(app)
 
 
 @pytest.fixture
@@ -303,11 +304,52 @@ def test_a_write_that_waits_too_long_for_a_row_is_refused_as_busy(app: Flask) ->
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
+def a_run(client: FlaskClient) -> tuple[str, str, str]:
+    """Store a run that has ended; return the addresses of its thread, message and run."""
+    assistant = client.post("/v1/assistants", json={"model": "m"}).json["id"]
+    body = {"assistant_id": assistant, "thread": {"messages": [USER]}}
+    run = client.post("/v1/threads/runs", json=body).json
+    thread = f"/v1/threads/{run['thread_id']}"
+    address = f"{thread}/runs/{run['id']}"
+    assert until(lambda: client.get(address).json["status"] == "completed")
+    message = client.get(f"{thread}/messages?order=asc").json["data"][0]["id"]
+    return thread, f"{thread}/messages/{message}", address
+
+
+@pytest.mark.parametrize("body", [{}, {"metadata": {"a": "1"}}], ids=["empty", "metadata"])
+@pytest.mark.parametrize("kind", ["thread", "message", "run"])
+def test_a_deletion_waits_for_a_modify_and_forgets_its_answer(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, kind: str, body: dict[str, Any]
+) -> None:
+    client, keep = app.test_client(), stored_answers.keep
+    thread, message, run = a_run(client)
+    address = {"thread": thread, "message": message, "run": run}[kind]
+    kept, seen = threading.Event(), threading.Event()
+
+    def keep_and_wait(*arguments: Any) -> None:
+        keep(*arguments)
+        kept.set()
+        seen.wait(timeout=10)
+
+    def modify() -> Any:
+        key = {"Idempotency-Key": "key"}
+        return app.test_client().post(address, json=body, headers=key)
+
+    monkeypatch.setattr(stored_answers, "keep", keep_and_wait)
+    with ThreadPoolExecutor() as pool:
+        modified = pool.submit(modify)
+        assert kept.wait(timeout=10)
+        deleted = pool.submit(app.test_client().delete, thread)
+        assert until(lambda: deleted.done() or somebody_waits(app))
+        seen.set()
+        assert (modified.result().status_code, deleted.result().status_code) == (200, 200)
+    assert modify().json["error"]["code"] == "object_deleted"
+
+
 def test_a_search_that_takes_too_long_is_refused(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = "SELECT count(*) FROM (SELECT pg_sleep(5), :q, :most) AS found"
-    monkeypatch.setitem(matches.ON_POSTGRES, "count", slow)
+    monkeypatch.setitem(matches.ON_POSTGRES, "many", "SELECT pg_sleep(5), :q, :most")
     monkeypatch.setattr(thread_lists, "SEARCH_SECONDS", 0.05)
     answer = app.test_client().get("/threads?q=x")
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "search_too_broad")
@@ -572,7 +614,7 @@ def test_a_process_without_its_database_is_alive_but_not_ready(tmp_path: Path) -
         app = create_app(postgres_settings(mortal.template()))
         client = app.test_client()
         with app.app_context():
-            cli.flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
+            flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
             cli.prepare_database()
         assert client.get("/readyz").status_code == 200
         mortal.stop()
@@ -588,7 +630,7 @@ def test_an_export_that_loses_its_database_ends_and_leaves_no_thread_out() -> No
     with clusters.cluster() as mortal:
         app = create_app(postgres_settings(mortal.template()))
         with app.app_context():
-            cli.flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
+            flask_migrate.Migrate(app, db, directory=str(ROOT / "migrations"))
             cli.prepare_database()
             for _ in range(3):
                 database.write(partial(threads.create_thread, project=DEFAULT_PROJECT, body={}))

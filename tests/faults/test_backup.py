@@ -111,7 +111,10 @@ def test_a_backup_is_not_put_beside_the_log_of_another_database(
         target.write_text("precious")
     log.write_text("of another")
     result = flask("backup", "--force", str(target), status=1)
-    assert result.stderr == f"Error: {log} is of a database in use or killed: move it away.\n"
+    assert (
+        result.stderr
+        == f"Error: {log} belongs to a database that is in use or was not closed: move it away.\n"
+    )
     assert log.read_text() == "of another"
     assert not exists or target.read_text() == "precious"
 

@@ -110,8 +110,7 @@ def test_a_clock_set_back_locks_nobody_out_of_the_page(
     key = new_key("default")
     with serve(DATABASE_URL=database_url) as server:
         clock(server, "+10y")
-        wrong = [sign_in(server, "wrong")[0] for _ in range(7)]
-        assert wrong[-1] == 429
+        assert until(lambda: sign_in(server, "wrong")[0] == 429, seconds=60)
         clock(server, "+0")
         status, headers = sign_in(server, key)
         assert status == 303
