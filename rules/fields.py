@@ -225,7 +225,7 @@ class FileId(Text):
 
 
 class ObjectId(Text):
-    """The id of a thread or message, as it may stand in a path."""
+    """The id of an object, as it may stand in a path."""
 
     def __init__(self, prefix: str, **kwargs: Any) -> None:
         super().__init__(maximum=MAX_ID_CHARACTERS, **kwargs)
@@ -316,7 +316,13 @@ class Number(Field):
 
 
 class QueryInteger(Integer):
-    """An integer in a query string: ASCII digits only."""
+    """An integer in a query string or a form: ASCII digits only.
+
+    It needs both bounds: strict JSON has some for the integers of a body, a text has none.
+    """
+
+    def __init__(self, minimum: int, maximum: int, **kwargs: Any) -> None:
+        super().__init__(minimum, maximum, **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if not re.fullmatch("-?[0-9]{1,400}", value):

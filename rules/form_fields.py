@@ -11,6 +11,11 @@ from rules.fields import Field, Number, Text
 from rules.strict_json import parse
 
 
+def typed(text: str) -> str:
+    """Return a text of a form as it was typed: a browser sends its line breaks as CR LF."""
+    return text.replace("\r\n", "\n")
+
+
 class Day(Text):
     """A date, with the offset of its zone or in UTC: `2026-11-22`, `2026-11-22+01:00`.
 
@@ -36,10 +41,10 @@ class MalformedPair(Text):
 
 
 class NumberText(Number):
-    """A number in a text, written with a decimal point."""
+    """A number in a text, written with a decimal point; small ones are shown with an exponent."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)", value.strip()):
+        if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?", value.strip().lower()):
             value = float(value)
         return super()._deserialize(value, attr, data, **kwargs)
 

@@ -61,6 +61,11 @@ def no_json(said: str) -> AnswerError:
     return _fault(f"It sent what is no JSON of a chat completion. {advice}{_quoted(said)}")
 
 
+def not_storable(text: str) -> AnswerError:
+    problem = "It sent the character U+0000, which cannot be stored"
+    return _fault(f"{problem}. Run again, or use another model.{_quoted(text)}")
+
+
 def too_large() -> AnswerError:
     return _fault("It does not stop: the answer is too large. Set max_completion_tokens.")
 
@@ -81,7 +86,8 @@ def unknown_end(reason: str) -> AnswerError:
 
 
 def _fault(sentence: str, code: str = "server_error") -> AnswerError:
-    return AnswerError(code, f"The model's endpoint: {sentence}")
+    # What it says is quoted here, and a run with U+0000 in its last_error could not be imported.
+    return AnswerError(code, f"The model's endpoint: {sentence}".replace("\0", "\ufffd"))
 
 
 def _quoted(said: str) -> str:

@@ -7,14 +7,15 @@ from marshmallow import ValidationError
 
 from rules.errors import faults_by_path
 from rules.fields import Metadata
+from rules.form_fields import typed
 
 _NO_KEY = "Give this value a key."
 
 
 def read_filters(args: Mapping[str, str]) -> dict[str, str]:
     """Return a URL's arguments without blank ones, `pair=key=value` as `metadata[key]=value`."""
-    # A form sends the line breaks of its hidden fields as CR LF. Blank metadata is a filter, too.
-    args = {name: text.replace("\r\n", "\n") for name, text in args.items()}
+    args = {typed(name): typed(text) for name, text in args.items()}
+    # Blank metadata is a filter, too.
     filters = {name: text for name, text in args.items() if text.strip() or name[:9] == "metadata["}
     key, equals, value = filters.get("pair", "").partition("=")
     if equals:

@@ -1,11 +1,13 @@
 """All refusals. The sentences of the hosted API (wire reference, table 1.1) keep every word."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from rules.errors import ApiError, shown
 
 _DO_NOT_RETRY = {"x-should-retry": "false"}
+_NOTHING = "nothing was written"
 _CLOSE = {"Connection": "close"}
 _BEARER = {"WWW-Authenticate": "Bearer"}
 _WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
@@ -14,18 +16,29 @@ _WAITS_OF_429 = {"retry_after": 1, "retry_after_ms": 10}
 
 
 def busy() -> ApiError:
-    message = "The database is busy; nothing was written. Try again in a second."
+    message = f"The database is busy; {_NOTHING}. Try again in a second."
     return ApiError(503, message, code="database_busy", headers={"Retry-After": "1"})
 
 
 def unavailable() -> ApiError:
-    message = "The database cannot be used; nothing was written. The server's log has the cause."
+    message = f"The database cannot be used; {_NOTHING}. The server's log has the cause."
     return ApiError(503, message, code="database_unavailable", headers={"Retry-After": "5"})
 
 
 def disk_full() -> ApiError:
-    message = "The server's disk is full; nothing was written. Free some space, then retry."
+    message = f"The server's disk is full; {_NOTHING}. Free some space, then retry."
     return ApiError(507, message, code="disk_full", headers=_DO_NOT_RETRY)
+
+
+def in_part(refusal: ApiError, done: str) -> ApiError:
+    """Return the refusal of a later write: it says what is done already."""
+    return replace(refusal, message=refusal.message.replace(_NOTHING, done))
+
+
+def after_batches(refusal: ApiError, count: int, verb: str) -> ApiError:
+    """Return the refusal of what goes on in batches, after those that are stored."""
+    done = f"only {count:,} {'was' if count == 1 else 'were'} {verb}"
+    return in_part(refusal, done) if count else refusal
 
 
 def outcome_unknown() -> ApiError:
@@ -178,6 +191,11 @@ def form_too_large() -> ApiError:
 
 def body_cut_short() -> ApiError:
     problem = "the request body ended early or its chunks are malformed."
+    return _invalid_body(problem, headers=_CLOSE)
+
+
+def small_chunks() -> ApiError:
+    problem = "its chunks hold too little. Send larger chunks, without extensions."
     return _invalid_body(problem, headers=_CLOSE)
 
 
