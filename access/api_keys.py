@@ -6,6 +6,7 @@ import os
 import time
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 import database
+from database.waits import waiting
 from models import ApiKey
+from rules import refusals
 from rules.errors import ApiError
 from rules.ids_and_clock import unix_now
 
@@ -49,21 +52,39 @@ class KeyCache:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._read_at = float("-inf")
+        self._read_at = self._failed_at = float("-inf")
+        self._failure = refusals.unavailable()
         self._keys: dict[str, Key] = {}
         self._used_at: dict[int, int] = {}
         self.is_keyed = False
 
     def refresh(self) -> None:
-        """Read the table again when the cache is too old."""
+        """Read the table again when the cache is too old. Raises ApiError.
+
+        Those who wait meanwhile share a failure: else they would try one after another.
+        """
+        began = monotonic()
         if self._is_fresh():
             return
-        with self._lock:
+        with waiting():
+            self._lock.acquire()
+        try:
+            if self._failed_at > began:
+                raise replace(self._failure)
             if not self._is_fresh():
-                self._read()
+                self._try_to_read()
+        finally:
+            self._lock.release()
 
     def _is_fresh(self) -> bool:
         return monotonic() - self._read_at < CACHED_SECONDS
+
+    def _try_to_read(self) -> None:
+        try:
+            self._read()
+        except ApiError as failure:
+            self._failure, self._failed_at = failure, monotonic()
+            raise
 
     def _read(self) -> None:
         read_at = monotonic()

@@ -13,14 +13,16 @@ from access import api_keys
 from rules import refusals
 from rules.errors import ApiError
 from schemas import MAX_TEXT_CHARACTERS
+from web.addresses import BELOW
 from web.error_answers import is_page
 from web.request import Request, current, new_request_id
 
 _OPEN_VIEWS = ("home", "admin", "healthz", "readyz", "document", "docs", "docs_asset")
-MAX_FORM_BYTES = 12 * MAX_TEXT_CHARACTERS + 131_072
-"""A form encodes a character of four bytes in twelve; the rest is for metadata."""
+MAX_FORM_BYTES = 4 * MAX_TEXT_CHARACTERS + 131_072
+"""A character takes four bytes at most in multipart/form-data; the rest is for metadata."""
 _NEED_NO_KEY = {"static", *(f"service.{view}" for view in _OPEN_VIEWS)}
-_OF_THE_API = ("_assistants", "_threads", "_messages", "_runs")
+_IN_BETA = tuple(f"_{kind}" for kind in BELOW if kind != "models")
+"""The ends of the blueprints whose hosted counterparts were in beta."""
 _FORWARDED = re.compile("HTTP_(X_FORWARDED_|FORWARDED$)")
 
 
@@ -54,6 +56,8 @@ class Checks:
         if is_page(request.path):
             request.max_content_length = MAX_FORM_BYTES
         _refuse_slash(request.environ.get("RAW_URI", ""))
+        if request.endpoint == "service.healthz" and self._keys.is_keyed:
+            return  # no key is asked for, so the database is not asked, either
         try:
             self._keys.refresh()
         except ApiError:
@@ -61,13 +65,13 @@ class Checks:
                 return
             raise
         if self._keys.is_keyed:
-            if f"{request.path}/".startswith("/_mock/") and self._config["MOCK"] != "on":
+            is_control = f"{request.path}/".startswith("/_mock/")
+            if is_control and not config.mock_is_on(self._config, is_keyed=True):
                 raise NotFound
             self._require_key(request)
         else:
             self._guard_open_mode(request)
-        is_api = (request.blueprint or "").endswith(_OF_THE_API)
-        if is_api and self._config["REQUIRE_BETA"]:
+        if self._config["REQUIRE_BETA"] and (request.blueprint or "").endswith(_IN_BETA):
             _require_beta(request)
 
     def _require_key(self, request: Request) -> None:

@@ -1,9 +1,12 @@
 """API keys: form, life and access; a server with keys never opens again."""
 
 import re
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,11 @@ from flask.testing import FlaskClient
 
 import cli
 import database
+from access import api_keys
 from app import create_app
 from models import db
+from rules import refusals
+from rules.errors import ApiError
 
 NewKey = Callable[..., str]
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -424,3 +430,54 @@ def test_an_address_that_is_not_plainly_loopback_is_served_with_keys_only(
     key = new_key()
     with serve(**settings) as server:
         assert statuses(server, key) == {200}
+
+
+# a database that fails
+
+
+WAITING = 6
+
+
+class Attempts:
+    """Attempts to read the keys; all fail, once they may."""
+
+    def __init__(self) -> None:
+        self.count, self.may_fail = 0, threading.Event()
+
+    def read(self) -> Any:
+        self.count += 1
+        self.may_fail.wait(20)
+        raise refusals.unavailable()
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    attempts = Attempts()
+    monkeypatch.setattr(database, "read", attempts.read)
+    monkeypatch.setattr(api_keys, "CACHED_SECONDS", 0)
+    return attempts
+
+
+def test_those_who_wait_for_the_keys_share_a_failure(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, waiting = api_keys.KeyCache(), []
+    monkeypatch.setattr(api_keys, "waiting", lambda: waiting.append(1) or nullcontext())
+    with ThreadPoolExecutor(WAITING) as threads:
+        refreshed = [threads.submit(keys.refresh) for _ in range(WAITING)]
+        assert until(lambda: len(waiting) == WAITING)
+        attempts.may_fail.set()
+        assert {type(each.exception()) for each in refreshed} == {ApiError}
+    assert attempts.count == 1
+    with pytest.raises(ApiError):
+        keys.refresh()
+    assert attempts.count == 2
+
+
+def test_a_keyed_server_that_lives_says_so_without_its_database(
+    client: FlaskClient, new_key: NewKey, request: pytest.FixtureRequest
+) -> None:
+    assert status_of(client, new_key()) == 200
+    attempts: Attempts = request.getfixturevalue("attempts")
+    assert client.get("/healthz").status_code == 200
+    assert attempts.count == 0
