@@ -1,7 +1,7 @@
 """The application factory. Wiring only."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -19,8 +19,8 @@ from access import api_keys
 from database import startup, transactions
 from players import pool
 from web import error_answers, metrics, request_body, request_checks, responses
-from web.addresses import one_form
-from web.request import Request
+from web.addresses import OWN, one_form
+from web.request import Request, current
 from web.secret_key import secret_key
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class App(flask.Flask):
-    """Flask with our request class. It saves time: it looks for no subdomains."""
+    """Flask with our request class. It saves time: no subdomains, and no view is a coroutine."""
 
     request_class = Request
 
@@ -37,12 +37,23 @@ class App(flask.Flask):
         environ["PATH_INFO"] = one_form(environ["PATH_INFO"])
         return super().wsgi_app(environ, start_response)
 
+    def full_dispatch_request(self) -> flask.Response:
+        """Answer a request. However that ends, it keeps no place for its body."""
+        try:
+            return super().full_dispatch_request()
+        finally:
+            request_body.give_back_place()
+
     def dispatch_request(self) -> ResponseReturnValue:
         """Answer a request whose checks are over. Only now its body is read, if it has a view."""
-        if flask.request.routing_exception:
-            return super().dispatch_request()
-        with request_body.whole_body():
-            return super().dispatch_request()
+        request = current()
+        if not request.routing_exception and request_body.is_ahead(request):
+            request_body.read_bytes()
+        return super().dispatch_request()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a view as it is."""
+        return func
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """Return the router of a request. Raises SecurityError (400) for a malformed Host."""
@@ -91,5 +102,4 @@ def _let_pages_call(app: flask.Flask) -> None:
     origins = [re.compile(re.escape(origin) + r"\Z") for origin in app.config["CORS_ORIGINS"]]
     about_retries = ["x-should-retry", "Retry-After", "retry-after-ms"]
     headers = ["x-request-id", "openai-processing-ms", "Idempotent-Replayed", *about_retries]
-    paths = r"/(openai/)?(v1/)?(assistants|threads).*"
-    CORS(app, resources=paths, origins=origins, expose_headers=headers, max_age=600)
+    CORS(app, resources=OWN, origins=origins, expose_headers=headers, max_age=600)

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -13,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from itertools import product
 from multiprocessing import get_context
@@ -21,6 +23,7 @@ from typing import Any
 
 from flask import Flask
 
+import config
 from database import files, memory, startup, transactions
 from database.sqlite import SQLite
 from database.transactions import is_postgres, module_of
@@ -42,6 +45,7 @@ _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX, _ARENAS = -8, 1
 _M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 20
 _TRIM_SECONDS = 10
+_SWITCH_SECONDS = 0.001
 _LIBRARY = ctypes.CDLL(None)
 _SNIPPET = """
 Threads server at {url}
@@ -55,10 +59,10 @@ def connections() -> int:
     """Return how many connections a worker serves at once; let it open enough files for them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = MOST_CONNECTIONS * _FILES_A_CONNECTION
-    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    if resource.RLIM_INFINITY != soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    return files // _FILES_A_CONNECTION
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if resource.RLIM_INFINITY != soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most // _FILES_A_CONNECTION
 
 
 def is_keyed(settings: dict[str, Any]) -> bool:
@@ -77,7 +81,8 @@ def on_starting(server: Any) -> None:
     _return_memory()
     os.environ["THREADS_WORKERS"] = str(server.cfg.workers)
     settings = read_settings()
-    check_addresses(server.cfg, is_keyed(settings))
+    server.is_keyed = is_keyed(settings)
+    check_addresses(server.cfg, server.is_keyed)
     files.make_folder(settings["DATABASE_URL"])
     url = startup.flask_settings(settings)["SQLALCHEMY_DATABASE_URI"]
     os.environ["THREADS_DATABASE_URL"] = url
@@ -100,9 +105,8 @@ def on_reload(server: Any) -> None:
 
 def _keep_replies(settings: dict[str, Any]) -> None:
     """Read the reply rules here: a worker that refused them would be started for ever."""
-    replies = importlib.import_module("mock.replies")
-    if replies.may_count(settings):
-        replies.keep(settings["REPLIES"])
+    if config.has_mock(settings):
+        importlib.import_module("mock.replies").keep(settings["REPLIES"])
 
 
 def _return_memory() -> None:
@@ -137,7 +141,10 @@ def _prepare() -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Bound slow clients and say where the server listens: one JSON line on stdout."""
+    """Bound slow clients and say where the server listens: one JSON line on stdout.
+
+    A person at a terminal sees how to call it. Elsewhere stderr is a log of JSON lines.
+    """
     listeners = [listener.sock for listener in server.LISTENERS]
     stalls = {socket.SO_RCVTIMEO: READ_STALL_SECONDS, socket.SO_SNDTIMEO: SEND_STALL_SECONDS}
     for sock, (option, seconds) in product(listeners, stalls.items()):
@@ -145,7 +152,8 @@ def when_ready(server: Any) -> None:
     url = f"http://{name_of(listeners[0])}/v1"
     with suppress(OSError):  # a log on a full disk keeps nobody from being served
         print(json.dumps({"event": "ready", "base_url": url, "pid": os.getpid()}), flush=True)
-        print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
+        if sys.stderr.isatty() and not server.is_keyed:
+            print(_SNIPPET.format(url=url), file=sys.stderr, flush=True)
 
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:
@@ -153,13 +161,30 @@ def nworkers_changed(server: Any, new: int, old: int | None) -> None:
     if old != 1 or new == 1:
         return
     settings = read_settings()
-    if settings["MOCK"] == "on" or (settings["MOCK"] == "auto" and not is_keyed(settings)):
+    if config.mock_is_on(settings, is_keyed(settings)):
         server.log.warning("The mock controls need one worker: set THREADS_WORKERS and restart.")
         server.num_workers = 1
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Choose the processor of a worker: one that fewest of the others keep to."""
+    with suppress(AttributeError):  # macOS keeps no process to a processor
+        taken = Counter(other.processor for other in server.WORKERS.values())
+        allowed = list(os.sched_getaffinity(0))
+        random.shuffle(allowed)  # other servers may run here
+        worker.processor = min(allowed, key=taken.__getitem__)
+
+
 def post_fork(server: Any, worker: Any) -> None:
-    """Let a worker end with its master, even a killed one: it would keep the port."""
+    """Let a worker end with its master, even a killed one: it would keep the port.
+
+    It keeps to one processor: its threads share Python's lock, and lose time if they hand it from
+    one processor to another. They hand it on often: a quick request takes it many times, and a slow
+    one would keep it each time.
+    """
+    with suppress(AttributeError, OSError):
+        os.sched_setaffinity(0, {worker.processor})
+    sys.setswitchinterval(_SWITCH_SECONDS)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until gunicorn sets its own, one would be lost
     if sys.platform == "linux":
         _LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -18,7 +18,11 @@ class Threads(Executor):
         self._at_work, self._most = at_work, most
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._count = self._waiting = 0
+        self._count = self._busy = self._waiting = 0
+
+    def are_idle(self) -> bool:
+        """Return whether no job waits, and no thread but the current one works."""
+        return self._jobs.empty() and self._busy - self._waiting <= 1
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
         """Run a function in one of the threads."""
@@ -49,12 +53,10 @@ class Threads(Executor):
     def work(self) -> None:
         """Run jobs, as long as this thread is needed."""
         while job := self._jobs.get():
-            future, fn, args = job
-            try:
-                future.set_result(fn(*args))
-            except BaseException as error:
-                future.set_exception(error)
-            del job, future, args  # an idle thread keeps nothing of its last job
+            with self._lock:
+                self._busy += 1
+            _run(*job)
+            del job  # an idle thread keeps nothing of its last job
             if self._shrink():
                 break
 
@@ -65,9 +67,17 @@ class Threads(Executor):
 
     def _shrink(self) -> bool:
         with self._lock:
+            self._busy -= 1
             is_needed = self._count - self._waiting <= self._at_work
             self._count -= not is_needed
         return not is_needed
+
+
+def _run(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        future.set_result(fn(*args))
+    except BaseException as error:
+        future.set_exception(error)
 
 
 class _Thread(threading.Thread):

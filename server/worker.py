@@ -1,5 +1,7 @@
 """gunicorn's threaded worker, with limits on how long a client may keep a thread waiting."""
 
+import math
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,8 +27,15 @@ READ_STALL_SECONDS, SEND_STALL_SECONDS = 5, 10
 STOP_READ_SECONDS, STOP_SEND_SECONDS = 2, 5
 """How long one wait may last in a worker that stops."""
 LINGER_SECONDS = 1
+NEXT_MILLISECONDS = 5
+"""How long a thread waits for the next request before it leaves the connection."""
 _LINGER_BYTES = 64 << 10
+_SMALL_BYTES = 64 << 10
 _LOOK_SECONDS = 0.2
+_AHEAD_BYTES = 5 << 18
+"""How much may be received before it is handed on: gunicorn reads 1 MB ahead of a piece."""
+_OVERHEAD_PART = 16
+"""The part of the largest body that the sizes of its chunks may take: each chunk costs time."""
 _SLOW_REQUEST = "A client sent its request too slowly; its connection was closed"
 _SLOW_READER = "A client took its answer too slowly; its connection was closed"
 _STATUSES = {
@@ -43,20 +52,42 @@ class ClientSocket(socket.socket):
     def __init__(self, plain: socket.socket, waits: "Waits") -> None:
         """Take over a socket. `waits` holds the sockets that wait at the moment."""
         super().__init__(fileno=plain.detach())
-        self.setblocking(True)
+        super().setblocking(True)
         self._waits = waits
+        self._poll = select.poll()
+        self._poll.register(self, select.POLLIN)
         self.begin()
 
     def begin(self) -> None:
         """Begin a request."""
         self.request: Any = None
+        self._head: bytes | None = None
         self._has_ended = False
+        self._ahead, self._most_ahead = 0, math.inf
         self._read_left, self._send_left = float(READ_SECONDS), float(SEND_SECONDS)
+
+    def begin_body(self, request: Any, most: int) -> None:
+        """Begin the body of a request, of `most` bytes at most."""
+        self.request = request
+        self._ahead, self._most_ahead = 0, _AHEAD_BYTES + most / _OVERHEAD_PART
+        request.body.reader = _Reader(request.body.reader, self)
+
+    def hand_on(self, count: int) -> None:
+        """Count bytes of the body that are handed on."""
+        self._ahead -= count
 
     def close_after_answer(self) -> None:
         """Say `Connection: close` in the answer of this request."""
         if self.request:
             self.request.force_close()
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Do nothing: this socket waits by the kernel's limits, whatever gunicorn asks for."""
+
+    def has_next(self) -> bool:
+        """Wait a moment for the next request; return whether it comes."""
+        with waiting():
+            return bool(self._poll.poll(NEXT_MILLISECONDS))
 
     def has_data(self) -> bool:
         """Wait for the first byte; return whether it came, or the end."""
@@ -67,9 +98,19 @@ class ClientSocket(socket.socket):
         return True
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Receive bytes. Raises TimeoutError when the request comes too slowly."""
+        """Receive bytes. Raises TimeoutError when the request comes too slowly.
+
+        Raises ApiError 400 for a body whose chunks are too small.
+        """
         if self._has_ended:  # gunicorn lingers again, in its only accepting thread
             return b""
+        data = self._receive(size, flags)
+        self._ahead += len(data)
+        if self._ahead > self._most_ahead:
+            raise refusals.small_chunks()
+        return data
+
+    def _receive(self, size: int, flags: int) -> bytes:
         try:
             return super().recv(size, flags | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -86,10 +127,34 @@ class ClientSocket(socket.socket):
         return data
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """Send bytes. Raises TimeoutError when the client takes its answer too slowly."""
+        """Send bytes; the head of an answer waits for what follows, to be one packet with it.
+
+        Raises TimeoutError when the client takes its answer too slowly.
+        """
+        if self._head is None:
+            self._head = data
+        elif len(data) <= _SMALL_BYTES:
+            self._send(self._take_head() + data)
+        else:
+            self._send(self._take_head())
+            self._send(data)
+
+    def flush(self) -> bool:
+        """Send the head of an answer that has nothing else; return whether the client took it."""
+        try:
+            self._send(self._take_head())
+        except OSError:
+            return False
+        return True
+
+    def _take_head(self) -> bytes:
+        head, self._head = self._head, b""
+        return head or b""
+
+    def _send(self, data: bytes) -> None:
         left = memoryview(data)
         with suppress(BlockingIOError):
-            left = left[super().send(left, flags | socket.MSG_DONTWAIT) :]
+            left = left and left[super().send(left, socket.MSG_DONTWAIT) :]
         while left:
             left = left[self._send_some(left) :]
 
@@ -124,6 +189,19 @@ class ClientSocket(socket.socket):
             del self._waits[self]
 
 
+class _Reader:
+    """gunicorn's reader of a body, which tells the connection what it hands on."""
+
+    def __init__(self, reader: Any, client: ClientSocket) -> None:
+        self._reader, self._client = reader, client
+
+    def read(self, size: int) -> Any:
+        """Return bytes of the body."""
+        data = self._reader.read(size)
+        self._client.hand_on(len(data))
+        return data
+
+
 class _Wait:
     """A wait that goes on."""
 
@@ -142,6 +220,9 @@ Waits = dict[ClientSocket, _Wait]
 class Worker(ThreadWorker):  # type: ignore[misc]
     """The worker: its threads wait for clients, and no client keeps one for long."""
 
+    processor = 0
+    """The number of the processor that it keeps to."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waits: Waits = {}
@@ -151,20 +232,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return Threads(self.cfg.threads, self.cfg.worker_connections)
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection; return whether the connection goes on."""
+        """Serve a connection while requests come; return whether it goes on."""
         if not isinstance(conn.sock, ClientSocket):
             conn.sock = ClientSocket(conn.sock, self._waits)
             conn.data_ready = conn.sock.has_data()
-        conn.sock.begin()
-        goes_on = conn.data_ready and super().handle(conn)
+        goes_on = conn.data_ready and self._answer(conn)
+        while goes_on and self.tpool.are_idle() and _has_next(conn):
+            goes_on = self._answer(conn)
         if not goes_on:
             conn.sock.linger()
         return goes_on
 
+    def _answer(self, conn: Any) -> Any:
+        conn.sock.begin()
+        goes_on = super().handle(conn)
+        return conn.sock.flush() and goes_on
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head is read. Raises what `handle_error` answers."""
-        conn.sock.request = req
-        _refuse_early(req, self.wsgi.config["MAX_BODY_BYTES"])
+        most = self.wsgi.config["MAX_BODY_BYTES"]
+        conn.sock.begin_body(req, most)
+        _refuse_early(req, most)
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
@@ -202,6 +290,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 if wait.seconds > wait.most_at_stop:
                     with suppress(OSError):
                         client.shutdown(socket.SHUT_RDWR)
+
+
+def _has_next(conn: Any) -> bool:
+    """Return whether the next request is here, or comes in a moment."""
+    return bool(conn.parser.unreader.buf.getvalue()) or conn.sock.has_next()
 
 
 def _refuse_early(req: Any, most: int) -> None:

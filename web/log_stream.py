@@ -1,6 +1,7 @@
 """The log on stderr. It never blocks: lines that nobody reads are dropped, and counted."""
 
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
@@ -62,14 +63,23 @@ def _without_waiting() -> Callable[[bytes], int]:
     O_NONBLOCK on stderr itself would hold for every program that shares it.
     """
     mode = os.fstat(_STDERR).st_mode
+    if stat.S_ISREG(mode):
+        return partial(os.write, _STDERR)
     with suppress(OSError):
         if stat.S_ISSOCK(mode):  # systemd's journal
             client = socket.socket(fileno=os.dup(_STDERR))
             return lambda data: client.send(data, socket.MSG_DONTWAIT)
-        if not stat.S_ISREG(mode):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return partial(os.write, os.open(f"/dev/fd/{_STDERR}", flags))
-    return partial(os.write, _STDERR)
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return partial(os.write, os.open(f"/dev/fd/{_STDERR}", flags))
+    return partial(_write_if_room, RLock())  # stderr is another user's
+
+
+def _write_if_room(lock: RLock, data: bytes) -> int:
+    """Write a beginning of some bytes. A pipe that is ready has room for PIPE_BUF bytes."""
+    with lock:
+        if not select.select([], [_STDERR], [], 0)[1]:
+            raise BlockingIOError
+        return os.write(_STDERR, data[: select.PIPE_BUF])
 
 
 stream = LogStream()

@@ -16,6 +16,7 @@ class Request(flask.Request):
     project = DEFAULT_PROJECT
     key_shown: str | None = None  # the first characters of its API key
     body: bytes | None = None  # the whole body, once it is read
+    has_place = False  # among the few with a large body in memory
     fault: dict[str, Any] | None = None  # of the mock controls
 
 

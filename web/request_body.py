@@ -1,7 +1,7 @@
 """Reads requests: strict JSON bodies and query strings, then a marshmallow schema."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -18,7 +18,6 @@ from web.request import Request, current
 _PIECE_BYTES = _LARGE_BYTES = 64 << 10
 _IGNORED = ("api-version", "include[]")
 """AzureOpenAI sends its version with every request; `include` asks for results of file searches."""
-_NOTHING = nullcontext()
 _PLACES = Places(2)
 
 
@@ -65,52 +64,43 @@ def is_known(schema: Schema, name: str) -> bool:
 
 
 def read_bytes() -> bytes:
-    """Return the whole body. Raises ApiError 400 for one that is cut short, 408 and 413."""
+    """Return the whole body. Few large ones are in memory at once, until `give_back_place`.
+
+    Raises ApiError 400 for one that is cut short, 408, 413, and 503 when the others take too long.
+    """
     request = current()
     if request.body is None:
         with _received(request) as file:
-            _keep(request, file.read())
-    return request.body or b""
+            if file.tell() >= _LARGE_BYTES:
+                _PLACES.take()
+                request.has_place = True
+            file.seek(0)
+            request.body = file.read()
+        request.stream = BytesIO(request.body)  # for a form
+    return request.body
 
 
-def whole_body() -> AbstractContextManager[None]:
-    """Read the body now. Few large ones are in memory at once, until the end of the `with`.
-
-    Raises ApiError as read_bytes does, and 503 when the others take too long.
-    """
+def give_back_place() -> None:
+    """Let the large body of another request into memory, if this request has one."""
     request = current()
-    if request.body is None and has_body(request):
-        if (request.content_length or _LARGE_BYTES) >= _LARGE_BYTES:
-            return _large_body(request)
-        read_bytes()
-    return _NOTHING
+    if request.has_place:
+        request.has_place = False
+        _PLACES.give_back()
 
 
-def has_body(request: Request) -> bool:
-    """Return whether a request comes with a body."""
+def is_ahead(request: Request) -> bool:
+    """Return whether a request has a body that is not read yet."""
     length = request.environ.get("CONTENT_LENGTH", "")
-    return length not in ("", "0") or "HTTP_TRANSFER_ENCODING" in request.environ
-
-
-@contextmanager
-def _large_body(request: Request) -> Iterator[None]:
-    with _received(request) as file:
-        _PLACES.take()
-        try:
-            _keep(request, file.read())
-            yield
-        finally:
-            _PLACES.give_back()
-
-
-def _keep(request: Request, body: bytes) -> None:
-    request.body = body
-    request.stream = BytesIO(body)  # for a form
+    comes = length not in ("", "0") or "HTTP_TRANSFER_ENCODING" in request.environ
+    return comes and request.body is None
 
 
 @contextmanager
 def _received(request: Request) -> Iterator[IO[bytes]]:
-    """Wait for the whole body, and yield it as a file: that of a slow client fills no memory."""
+    """Wait for the whole body, and yield it as a file: that of a slow client fills no memory.
+
+    The file is at its end.
+    """
     most = current_app.config["MAX_BODY_BYTES"]
     with SpooledTemporaryFile(_LARGE_BYTES) as file:
         for piece in _pieces(request):
@@ -120,7 +110,6 @@ def _received(request: Request) -> Iterator[IO[bytes]]:
         # The server hands on a body that is cut short as if it were whole.
         if file.tell() < (request.content_length or 0):
             raise refusals.body_cut_short()
-        file.seek(0)
         yield file
 
 

@@ -16,7 +16,7 @@ from lists.pages import Page
 from store.objects import Object
 from web import request_log
 from web.request import Request, current
-from web.request_body import has_body
+from web.request_body import is_ahead
 
 _SPOOLED_BYTES = 1 << 20
 _PIECE_BYTES = 64 << 10
@@ -84,16 +84,15 @@ def finish(response: Response) -> Response:
         headers.update(_PAGE_HEADERS)
     elif _is_keyed() and headers.get("Content-Type") == "application/json":
         headers["Cache-Control"] = "no-store"
-    size = response.content_length
-    # A response that refers to itself would be closed late, outside its request.
-    record = partial(_record, request, response.status_code, size)
+    status, size = response.status_code, response.content_length
     if response.is_streamed:  # its time is that of the whole stream
-        response.call_on_close(record)
+        # A response that refers to itself would be closed late, outside its request.
+        response.call_on_close(partial(_record, request, status, size))
     else:
-        record()
+        _record(request, status, size)
         if (size or 0) > _SPOOLED_BYTES:
             _spool(response)
-    if "Connection" in headers or (request.body is None and has_body(request)):
+    if is_ahead(request) or (status >= 400 and "Connection" in headers):
         _close_connection(request)
     return response
 

@@ -24,6 +24,7 @@ SETTINGS = {
     "wsgi_app": "app:create_app()",
     "worker_class": "server.worker.Worker",
     "worker_connections": 1500,
+    "sendfile": False,
     "threads": 4,
     "timeout": 60,
     "graceful_timeout": 25,
@@ -244,6 +245,21 @@ def test_a_server_with_mock_controls_stays_one_process(serve: Callable[..., Any]
         assert until(lambda: "The mock controls need one worker" in server.log.read_text())
         server.process.send_signal(signal.SIGHUP)
         assert until(lambda: len(server.workers() - before) == 1 and len(server.workers()) == 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="macOS pins no process")
+def test_each_worker_keeps_to_a_processor_of_its_own(serve: Callable[..., Any]) -> None:
+    expected = [{each} for each in sorted(os.sched_getaffinity(0))]
+
+    def are_apart() -> bool:
+        with suppress(ProcessLookupError):
+            return sorted(map(os.sched_getaffinity, server.workers()), key=max) == expected
+        return False
+
+    with serve(WORKERS=len(expected), MOCK="off") as server:
+        assert until(are_apart)
+        os.kill(killed := min(server.workers()), signal.SIGKILL)
+        assert until(lambda: killed not in server.workers() and are_apart())
 
 
 def test_a_server_without_mock_controls_takes_another_worker(serve: Callable[..., Any]) -> None:

@@ -1,9 +1,11 @@
 """Starts and stops as `make run` does them: output, refusals, and files made and removed."""
 
+import json
 import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -17,6 +19,7 @@ from flask import Flask
 from openai import OpenAI
 
 import database
+from access import api_keys
 from config import ROOT
 
 MAKE_RUN = ["make", "-s", "run"]
@@ -58,6 +61,22 @@ def test_the_ready_line_is_all_that_stdout_ever_gets(by_make: Server) -> None:
     assert by_make.process.stdout is not None
     assert by_make.process.stdout.read() == ""
     assert by_make.ready["event"] == "ready"
+
+
+@pytest.mark.parametrize("is_keyed", [False, True])
+def test_a_person_at_a_terminal_sees_how_to_call_a_server_without_keys(
+    app: Flask, database_url: str, tmp_path: Path, is_keyed: bool
+) -> None:
+    if is_keyed:
+        with app.app_context():
+            api_keys.create("ours", "", None)
+    program = "import pty, sys; pty.spawn(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *GUNICORN]
+    with launched(tmp_path / "log", command, DATABASE_URL=database_url) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        os.kill(ready["pid"], signal.SIGTERM)
+        assert ("client.beta.threads.create()" in process.stdout.read()) == (not is_keyed)
 
 
 def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(by_make: Server) -> None:

@@ -2,12 +2,13 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,24 @@ def _drip(client: socket.socket) -> None:
         pass
 
 
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+OVERHEAD_BYTES = 3 << 20
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;%b\r\n \r\n" % (b"x" * 8000)])
+def test_chunks_that_cost_more_than_they_bring_are_refused(server: Server, chunk: bytes) -> None:
+    count = OVERHEAD_BYTES // (len(chunk) - 1)
+    answer = answer_to(server, CHUNKED + count * chunk + b"2\r\n{}\r\n0\r\n\r\n")
+    assert (answer.status, answer.headers["Connection"]) == (400, "close")
+    assert "larger chunks" in json.loads(answer.read())["error"]["message"]
+
+
+def test_chunks_of_a_program_that_streams_are_taken(server: Server) -> None:
+    chunks = b"64\r\n%b\r\n" % (b" " * 100) * (OVERHEAD_BYTES // 100)
+    answer = answer_to(server, CHUNKED + chunks + b"2\r\n{}\r\n0\r\n\r\n")
+    assert answer.status == 200
+
+
 def test_an_answer_that_is_taken_byte_by_byte_ends(
     pair: tuple[worker.ClientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +163,7 @@ def test_an_answer_that_is_taken_byte_by_byte_ends(
     server.begin()
     reader = threading.Thread(target=_sip, args=(client,))
     reader.start()
+    server.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     with pytest.raises(TimeoutError):
         server.sendall(b"x" * LARGE_LIST_BYTES)
     server.shutdown(socket.SHUT_RDWR)
@@ -237,12 +257,43 @@ def test_what_is_no_valid_http_gets_the_envelope(
     assert len(error["message"]) < 200
 
 
+# one answer after another
+
+
+def test_an_answer_is_one_packet(server: Server) -> None:
+    with socket.create_connection(server.address, timeout=20) as connection:
+        for _ in range(20):
+            connection.sendall(POST + b"Content-Length: 2\r\n\r\n{}")
+            head, _, body = connection.recv(4096).partition(b"\r\n\r\n")
+            assert f"Content-Length: {len(body)}".encode() in head
+            assert json.loads(body)["object"] == "thread"
+
+
+def test_a_head_without_a_body_is_sent(server: Server) -> None:
+    with closing(http.client.HTTPConnection(*server.address, timeout=20)) as connection:
+        for headers in ({}, {"Connection": "close"}):
+            connection.request("HEAD", "/healthz", headers=headers)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+
+
+def test_requests_that_come_at_once_are_answered_in_their_order(server: Server) -> None:
+    requests = [f"GET /v1/threads/{n} HTTP/1.1\r\nHost: localhost\r\n" for n in range(9)]
+    with socket.create_connection(server.address, timeout=20) as connection:
+        connection.sendall(("\r\n".join(requests) + "Connection: close\r\n\r\n").encode())
+        answers = b"".join(iter(partial(connection.recv, 4096), b"")).split(b"HTTP/1.1 400")
+    assert [re.findall(rb"'(\d)'", answer) for answer in answers[1:]] == [
+        [str(number).encode()] for number in range(9)
+    ]
+
+
 # the end of a connection
 
 
 def answer_to(server: Server, data: bytes) -> http.client.HTTPResponse:
     with socket.create_connection(server.address, timeout=20) as connection:
-        connection.sendall(data)
+        with suppress(ConnectionError):  # the server may answer before the end
+            connection.sendall(data)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return answer
