@@ -315,3 +315,7 @@ class Session(Base):
     began_at: Mapped[int]
 
     __table_args__ = ({"sqlite_strict": True},)
+
+
+OF_ACCESS = tuple(each.__tablename__ for each in (ApiKey, FailedSignIn, Session))
+"""The tables that say who may call. They are no data: what replaces all data leaves them."""

@@ -20,6 +20,8 @@ class Connection:
     def __init__(self, raw: Any, dialect: sa.Dialect, pooled: Any = None) -> None:
         self.raw, self.pooled = raw, pooled
         self._dialect = dialect
+        self.after_commit: list[Callable[[], None]] = []
+        """What write() calls once the change is stored. It must not raise."""
 
     def value(self, statement: Statement, values: Values = _NONE) -> Any:
         """Return the first column of the first row, or None."""
@@ -102,7 +104,7 @@ def _compile(statement: Any, dialect: Any, values: Values) -> tuple[_Compiled, b
         for name, bound in compiler.binds.items()
         if name in state.parameters
     }
-    processors = [(name, turn) for name, turn in (to_driver | state.processors).items() if turn]
+    processors = [(name, each) for name, each in (to_driver | state.processors).items() if each]
     columns = getattr(statement, "exported_columns", ())
     types = [each.type.dialect_impl(dialect).result_processor(dialect, None) for each in columns]
     compiled = _Compiled(state.statement, constants, processors, types if any(types) else [])

@@ -115,9 +115,17 @@ def write(change: Callable[[Connection], Result], seconds: float | None = None) 
     Another thread may run it, with the Flask request of the caller. Raises ApiError 503 when the
     turn to write does not come within `seconds` (2.5 by default), 507 when the disk is full.
     """
-    result, error, at_commit = current().write(change, seconds)
+    after_commit: list[Callable[[], None]] = []
+
+    def noting(connection: Connection) -> Result:
+        connection.after_commit = after_commit
+        return change(connection)
+
+    result, error, at_commit = current().write(noting, seconds)
     if error is not None:
         raise refusal_of(error, at_commit) or error
+    for call in after_commit:
+        call()
     stored: Result = result
     return stored
 

@@ -1,8 +1,8 @@
 """The SQL that finds what a search matches.
 
-`count` counts matches. `rare` and `common` are conditions: the first collects all matches, the
-second walks threads in the order of a list, and `page` is that list without the search. `next` is
-the next match in a thread.
+`many` is a row if there are more than `most` matches. `rare` and `common` are conditions: the first
+collects all matches, the second walks threads in the order of a list, and `page` is that list
+without the search. `next` is the next match in a thread.
 """
 
 import database
@@ -19,8 +19,7 @@ _SQLITE_COMMON = (
     " WHERE messages.thread_seq = threads.seq AND message_text MATCH :q))"
 )
 _ON_SQLITE = {
-    "count": "SELECT count(*) FROM"
-    " (SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT :most)",
+    "many": "SELECT 1 FROM message_text WHERE message_text MATCH :q LIMIT 1 OFFSET :most",
     # The plus keeps SQLite from walking an index of threads: it must walk the matches.
     "rare": "+threads.project = :project AND threads.seq IN"
     " (SELECT messages.thread_seq FROM message_text CROSS JOIN messages"
@@ -40,9 +39,8 @@ _POSTGRES_COMMON = (
     " AND message_text @@ (SELECT message_query(:q)) OFFSET 0)"
 )
 ON_POSTGRES = {
-    "count": "SELECT count(*) FROM"
-    " (SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
-    " LIMIT :most) AS found",
+    "many": "SELECT 1 FROM messages WHERE message_text @@ (SELECT message_query(:q))"
+    " LIMIT 1 OFFSET :most",
     # Without the array the planner may walk all threads: it cannot know that matches are few.
     "rare": "threads.project = :project AND threads.seq = ANY (ARRAY"
     "(SELECT messages.thread_seq FROM messages WHERE message_text @@ (SELECT message_query(:q))))",

@@ -6,16 +6,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from database import Connection
-from lists.pages import BY_SEQ, Listing, Page, Select, Shape, Values, paged
+from lists.pages import BY_SEQ, Listing, Page, Select, Shape, Values, paged, with_size
 from models import Message
 from store import messages
 from store.batches import whole_row
 from store.objects import message_object
 
 _bound: Any = sa.bindparam
-_IS_ORDINARY = sa.func.octet_length(Message.content) <= 120_000
-_CONTENT = sa.case((_IS_ORDINARY, Message.content)).label("content")  # a large one is read alone
-_LISTED = [*(each for each in messages.COLUMNS if each.name != "content"), _CONTENT]
+_bytes: Any = sa.func.octet_length
+_SIZE = _bytes(Message.content) + _bytes(Message.attachments) + _bytes(Message.metadata_)
+_LISTED = with_size(messages.COLUMNS, _SIZE, ("content",))
 _IS_MESSAGE = (Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor"))
 _PLACE = sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE)
 
@@ -24,7 +24,7 @@ def messages_page(connection: Connection, project: str, thread_id: str, query: V
     """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
     seq = messages.find_thread_seq(connection, project, thread_id)
     rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=seq)
-    whole = (row if row.content else whole_row(connection, row) for row in rows)
+    whole = [row if row.content else whole_row(connection, row) for row in rows]
     return Page([message_object(row, thread_id) for row in whole], has_more)
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from database import Connection
 from rules import refusals
-from store.batches import SIZE_OF, fitting
+from store.batches import fitting
 from store.objects import Object
 from store.tombstones import place_of
 
@@ -19,7 +19,8 @@ BY_ACTIVITY = attrgetter("last_active_at", "touch", "seq")
 BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order in a thread
 MAX_PAGE_BYTES = 16_000_000
 _OBJECT_BYTES = 1_200  # the keys, ids and numbers of an object
-_LARGE_ROW_BYTES = 200_000
+_LARGE_ROW_BYTES = 120_000
+_AT_ONCE_BYTES = 12_000_000
 
 
 class Page(NamedTuple):
@@ -64,8 +65,13 @@ def shape_of(query: Values, filters: Iterable[str] = ()) -> Shape:
 
 
 def values_of(query: Values, shape: Shape) -> Values:
-    """Return the values of the query: its filters, and a limit that shows if more follow."""
-    values = {"limit": query["limit"] + 1} | {name: query[name] for name in shape.filters}
+    """Return the values of the query: its filters, and a limit that shows if more follow.
+
+    The rows of a page are read at once, so that the more there may be, the smaller is a large one.
+    """
+    limit = query["limit"]
+    values = {"limit": limit + 1, "row_bytes": min(_LARGE_ROW_BYTES, _AT_ONCE_BYTES // limit)}
+    values |= {name: query[name] for name in shape.filters}
     for number, (key, value) in enumerate((query.get("metadata") or {}).items()):
         values |= {f"key{number}": key, f"value{number}": value}
     return values
@@ -111,7 +117,8 @@ def rows_of(
     rows = connection.rows_at_once(statement, values)
     rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
     page = rows[: values["limit"] - 1]
-    page = page[: fitting((_bytes(connection, row) for row in page), MAX_PAGE_BYTES)]
+    if page and hasattr(page[0], "bytes"):  # 100 threads never fill a page
+        page = page[: fitting([_OBJECT_BYTES + row.bytes for row in page], MAX_PAGE_BYTES)]
     return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
 
 
@@ -143,7 +150,7 @@ def neighbours(query: Values, page: Page) -> dict[str, bool]:
 
 
 def sized(columns: Any, json: Sequence[str], large: Sequence[str]) -> list[Any]:
-    """Return the columns of a list: the bytes of a row at most, and no `large` ones of a large row.
+    """Return the columns of a list and the `bytes` of a row at most, as `with_size` does.
 
     `json` names the columns of JSON text. Others grow as they become JSON: a byte becomes six.
     """
@@ -152,19 +159,17 @@ def sized(columns: Any, json: Sequence[str], large: Sequence[str]) -> list[Any]:
         sa.func.coalesce(sa.func.octet_length(each), 0) * (1 if each.name in json else 6)
         for each in texts
     )
+    return with_size(columns, size, large)
+
+
+def with_size(columns: Any, size: sa.ColumnElement[int], large: Sequence[str]) -> list[Any]:
+    """Return the columns of a list, and `size` as `bytes`.
+
+    A row above `row_bytes` has null in its `large` columns: whoever lists it reads it alone.
+    """
+    is_small = size <= sa.bindparam("row_bytes", type_=sa.Integer)
     shown = [
-        sa.case((size <= _LARGE_ROW_BYTES, each)).label(each.name) if each.name in large else each
+        sa.case((is_small, each)).label(each.name) if each.name in large else each
         for each in columns
     ]
     return [*shown, size.label("bytes")]
-
-
-def _bytes(connection: Connection, row: Any) -> int:
-    """Return the bytes of an object in an answer, at most. 100 threads never fill a page."""
-    if hasattr(row, "bytes"):
-        return _OBJECT_BYTES + int(row.bytes)
-    if not hasattr(row, "content"):
-        return 0
-    if row.content is None:
-        return _OBJECT_BYTES + int(connection.value(SIZE_OF, {"of_seq": row.seq}))
-    return _OBJECT_BYTES + len(f"{row.content}{row.attachments}{row.metadata}".encode())

@@ -18,7 +18,7 @@ _SHORTEST_BEGINNING = 2
 """One letter begins too many words."""
 _WORD = re.compile(r"[^\W_]+")
 _RARE_MATCHES = 10_000
-"""It is faster to collect and sort the matches when there are fewer than this."""
+"""It is faster to collect and sort the matches when there are no more than this."""
 _RARE_BEGINNINGS = 500_000
 """The same on SQLite for beginnings of words: each look for one gathers all words that have it."""
 
@@ -65,8 +65,8 @@ def way_to_search(connection: Connection, expression: str) -> str:
     """Return `rare` to collect and sort all matches, or `common` to walk threads for one page."""
     is_slow_to_look_for = "*" in expression and not database.current().FOLDS_TEXT
     most = _RARE_BEGINNINGS if is_slow_to_look_for else _RARE_MATCHES
-    count = connection.value(_text(sql_of("count")), {"q": expression, "most": most})
-    return "rare" if count < most else "common"
+    is_common = connection.value(_text(sql_of("many")), {"q": expression, "most": most})
+    return "common" if is_common else "rare"
 
 
 @lru_cache

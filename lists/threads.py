@@ -36,6 +36,7 @@ _BY_TIME = (Thread.created_at, Thread.seq)
 _BY_ACTIVITY = (Thread.last_active_at, Thread.touch, Thread.seq)
 _PLACE = sa.select(*_BY_TIME, Thread.last_active_at, Thread.touch).where(*_IS_THREAD)
 _OF_IDS = (Thread.id, *_PLACE.selected_columns)
+_LISTED = (*_OF_IDS, threads.COLUMNS.metadata, threads.COLUMNS.tool_resources)
 _FILTERS = ("created_after", "created_before")
 
 
@@ -97,7 +98,7 @@ def has_pair(project: Any, key: Any, value: Any) -> sa.ColumnElement[bool]:
 
 @lru_cache(maxsize=256)
 def _statement(shape: Shape) -> Select:
-    statement = sa.select(*(_OF_IDS if shape.is_of_ids else threads.COLUMNS))
+    statement = sa.select(*(_OF_IDS if shape.is_of_ids else _LISTED))
     place: Sequence[Any] = _BY_ACTIVITY if shape.by_activity else _BY_TIME
     created_at: Any = Thread.created_at
     pairs = [has_pair(_bound("project"), *_pair(number)) for number in range(shape.pairs)]

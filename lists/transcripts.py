@@ -71,7 +71,7 @@ def place_in_thread(
 def next_hits(project: str, thread_id: str, query: Values, last: str | None) -> Values:
     """Return the next message that the search finds (`hit`), and the next after `last` (`beyond`).
 
-    The words that a search refuses are marked all the same, and lead nowhere.
+    A query that the search refuses gives none; its words are marked all the same.
     """
     if not query.get("q"):
         return {}

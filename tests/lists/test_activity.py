@@ -127,7 +127,17 @@ class Model:
             lines = [json.dumps(line).encode()]
             [outcome] = imports.import_lines("default", lines, "replace")
         assert outcome.result in ("imported", "replaced"), outcome
-        self.note(line["thread"])
+        self.note_import(line["thread"])
+
+    def note_import(self, thread: dict[str, Any]) -> None:
+        """Note a thread that keeps its place in each order where its second is the same."""
+        old = self.threads.get(thread["id"])
+        self.note(thread)
+        new = self.threads[thread["id"]]
+        if old and old.place("created_at")[0] == new.place("created_at")[0]:
+            new.made = old.made
+        if old and old.place("last_active_at")[0] == new.place("last_active_at")[0]:
+            new.touched = old.touched
 
     def run(self) -> None:
         """Its own message is activity, and so are those that it adds."""
