@@ -18,7 +18,7 @@ from rules.errors import ApiError, first_fault
 from rules.strict_json import parse_object
 from runs import history
 from schemas import AssistantLine, ImportedLine
-from store import assistants, messages, stored_answers, threads
+from store import assistants, messages, stored_answers, threads, tombstones
 from store.copies import COPIED
 from store.objects import Object, to_json
 
@@ -26,6 +26,7 @@ COMMAND_SECONDS = 60
 """The longest wait of an import or a command for its turn to write."""
 _MESSAGES_AT_ONCE = 500
 _KEPT = {"fail": "refused", "skip": "skipped"}
+_WRITTEN = ("imported", "replaced")
 _CANCELLED = "cancelled {} times: runs that were active"
 _TIMES = ("created_at", "started_at", "completed_at", "failed_at", "cancelled_at")
 _LINE, _ASSISTANT_LINE = ImportedLine(), AssistantLine()
@@ -62,15 +63,29 @@ def import_lines(
     lines: Iterable[bytes],
     on_conflict: str,
     seconds: float | None = COMMAND_SECONDS,
+    is_bounded: bool = True,
 ) -> Iterator[Outcome]:
     """Store the thread or assistant of each line; yield its outcome after the commit.
 
     `on_conflict` says what happens to one that exists: `fail`, `skip` or `replace`. Raises ApiError
-    503 when the turn to write a batch does not come within `seconds` (None: those of a request).
+    503 when the turn to write a batch does not come within `seconds` (None: those of a request);
+    earlier batches are stored by then. A bounded line has at most strict_json.MAX_VALUES.
     """
+    count = 0
+    try:
+        for outcome in _import(project, read_lines(lines, is_bounded), on_conflict, seconds):
+            count += outcome.result in _WRITTEN
+            yield outcome
+    except ApiError as refusal:
+        raise refusals.after_batches(refusal, count, "written") from refusal
+
+
+def _import(
+    project: str, lines: Iterable[Line | BadLine], on_conflict: str, seconds: float | None
+) -> Iterator[Outcome]:
     batch: list[Line] = []
     waiting = 0
-    for line in read_lines(lines):
+    for line in lines:
         if isinstance(line, BadLine):
             yield Outcome(line.number, "refused", line.refusal.message)
             continue
@@ -98,7 +113,7 @@ def load_seed(connection: Connection, path: str) -> Notes:
         return notes
     try:
         with Path(path).open("rb") as lines:
-            for line in read_lines(lines):
+            for line in read_lines(lines, is_bounded=False):
                 if isinstance(line, BadLine):
                     place = f"{path}:{line.number}"
                     raise refusals.bad_seed(place, line.refusal.message) from line.refusal
@@ -121,7 +136,7 @@ def faults_in(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
             yield line.number, line.refusal.message
 
 
-def read_lines(lines: Iterable[bytes]) -> Iterator[Line | BadLine]:
+def read_lines(lines: Iterable[bytes], is_bounded: bool = True) -> Iterator[Line | BadLine]:
     """Yield each line that is not blank; of a file that is one JSON document, one bad line."""
     filled = ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
     head = list(islice(filled, 2))
@@ -129,7 +144,7 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[Line | BadLine]:
         yield BadLine(head[0][0], refusals.one_document())
         return
     for number, line in chain(head, filled):
-        yield _read(number, line)
+        yield _read(number, line, is_bounded)
 
 
 def _is_document(head: list[bytes]) -> bool:
@@ -152,16 +167,16 @@ def _is_object(line: bytes) -> bool:
     return True
 
 
-def _read(number: int, line: bytes) -> Line | BadLine:
+def _read(number: int, line: bytes, is_bounded: bool) -> Line | BadLine:
     try:
-        return Line(number, *read_line(line))
+        return Line(number, *read_line(line, is_bounded))
     except ApiError as refusal:
         return BadLine(number, refusal)
 
 
-def read_line(line: bytes) -> tuple[Object, Notes]:
+def read_line(line: bytes, is_bounded: bool = True) -> tuple[Object, Notes]:
     """Return a line as its schema loads it, and its notes. Raises ApiError 400."""
-    notes, parsed = Notes(), parse_object(line)
+    notes, parsed = Notes(), parse_object(line, is_bounded)
     if "assistant" in parsed:
         renew_assistant(parsed, notes)
         return _load(_ASSISTANT_LINE, parsed), +notes
@@ -216,21 +231,22 @@ def insert_line(connection: Connection, project: str, line: Object, on_conflict:
         return _insert_assistant(connection, project, line["assistant"], on_conflict)
     thread = line["thread"]
     key = {"of_project": project, "thread_id": thread["id"]}
-    seq = connection.value(messages.FIND_THREAD_SEQ, key)
-    if seq is not None and on_conflict != "replace":
+    live = threads.place_of(connection, project, thread["id"])
+    if live and on_conflict != "replace":
         return _KEPT[on_conflict]
-    if seq is not None:
-        connection.change(_DELETE, {"of_seq": seq})
+    if live:
+        connection.change(_DELETE, {"of_seq": live.seq})
         stored_answers.forget(connection, stored_answers.FORGET_THREAD, key)
     thread["tool_resources"] = thread["tool_resources"] or {}
     values = _values(thread, threads.COLUMNS)
     newest = line["messages"][-1]["created_at"] if line["messages"] else 0
-    new_seq = threads.insert(connection, values | {"project": project}, newest).seq
-    if rows := [_message_values(message) | {"thread_seq": new_seq} for message in line["messages"]]:
-        connection.change_many(messages.INSERT, rows)
+    place = live or tombstones.place_of(connection, project, 0, thread["id"])
+    seq = threads.insert(connection, values | {"project": project}, newest, place).seq
+    rows = (_message_values(message) | {"thread_seq": seq} for message in line["messages"])
+    connection.change_many(messages.INSERT, rows)
     for run in line["runs"]:
-        history.insert_run(connection, new_seq, run)
-    return "imported" if seq is None else "replaced"
+        history.insert_run(connection, seq, run)
+    return "replaced" if live else "imported"
 
 
 def _insert_assistant(
@@ -241,7 +257,8 @@ def _insert_assistant(
         return _KEPT[on_conflict]
     if exists:
         assistants.delete_assistant(connection, project, assistant["id"])
-    assistants.insert(connection, project, assistant)
+    place = tombstones.place_of(connection, project, 0, assistant["id"])
+    assistants.insert(connection, project, assistant, place)
     return "replaced" if exists else "imported"
 
 

@@ -1,7 +1,6 @@
 """What the hosted API and its SDKs once put out, made lines of the exchange format."""
 
 from collections import Counter
-from itertools import pairwise
 from typing import Any
 
 from store.objects import Object
@@ -54,7 +53,9 @@ def _open_page(given: Object, key: str, notes: Notes) -> None:
     page = given.get(key)
     if isinstance(page, dict) and isinstance(page.get("data"), list):
         given[key] = page["data"]
-        notes[_LEFT_OUT + "the pages after one that has_more"] += page.get("has_more") is True
+        notes[_LEFT_OUT + "the pages after a saved page that has more"] += (
+            page.get("has_more") is True
+        )
 
 
 def renew_assistant(line: Object, notes: Notes) -> None:
@@ -67,10 +68,11 @@ def renew_assistant(line: Object, notes: Notes) -> None:
 
 
 def put_in_order(objects: list[Object], name: str, notes: Notes) -> None:
-    """Reverse loaded objects each of which is older than the one before: a list as saved."""
-    if all(one["created_at"] > other["created_at"] for one, other in pairwise(objects)):
+    """Reverse loaded objects that are newest first: a list as saved."""
+    times = [each["created_at"] for each in objects]
+    if times != sorted(times) and times == sorted(times, reverse=True):
         objects.reverse()
-        notes[_REVERSED.format(name)] += len(objects) > 1
+        notes[_REVERSED.format(name)] += 1
 
 
 def _drop_nulls(line: Object, *kept: str) -> None:
@@ -110,6 +112,8 @@ def _attach_files(message: Object, notes: Notes) -> None:
     if file_ids == []:
         _drop(message, "file_ids", "file_ids that are empty", notes)
     elif isinstance(file_ids, list) and isinstance(attachments, list):
-        known = [each["file_id"] for each in _objects(message, "attachments") if "file_id" in each]
-        new = [file_id for file_id in message.pop("file_ids") if file_id not in known]
+        attached = [each.get("file_id") for each in _objects(message, "attachments")]
+        known = {each for each in attached if isinstance(each, str)}
+        given = message.pop("file_ids")
+        new = [each for each in given if not (isinstance(each, str) and each in known)]
         message["attachments"] = attachments + [{"file_id": file_id} for file_id in new]

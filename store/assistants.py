@@ -61,9 +61,14 @@ def create_assistant(connection: Connection, project: str, body: Object) -> Obje
     return insert(connection, project, body | {"id": new_id("asst"), "created_at": second})
 
 
-def insert(connection: Connection, project: str, assistant: Object) -> Object:
-    """Store an assistant with an id and a time of its own; return the assistant object."""
+def insert(connection: Connection, project: str, assistant: Object, place: Any = None) -> Object:
+    """Store an assistant with an id and a time of its own; return the assistant object.
+
+    `place` is the one that it had before: readers of a list go on from there.
+    """
     own = {"project": project, **{name: assistant[name] for name in ("id", "created_at")}}
+    if place and place.created_at == assistant["created_at"]:
+        own["seq"] = place.seq
     return assistant_object(connection.row(_INSERT, own | setting_values(assistant)))
 
 

@@ -1,13 +1,13 @@
 """How much is read at once: rows are bounded by their bytes too, for one message may be large."""
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from database import Connection
-from models import Message
 from store.messages import COLUMNS
 
 MAX_BYTES = 8_000_000
@@ -29,8 +29,6 @@ class Source:
 
 
 MESSAGES = Source(COLUMNS, "thread_seq")
-SIZE_OF = sa.select(MESSAGES.size).where(Message.seq == sa.bindparam("of_seq"))
-"""The bytes of the texts of one message."""
 
 
 class Span(NamedTuple):
@@ -41,9 +39,9 @@ class Span(NamedTuple):
     last: int = 2**63 - 1
 
 
-def fitting(sizes: Iterable[int], most_bytes: int) -> int:
+def fitting(sizes: list[int], most_bytes: int) -> int:
     """Return how many of the first rows fit into so many bytes: at least one."""
-    return max(1, sum(total <= most_bytes for total in accumulate(sizes)))
+    return max(1, bisect(list(accumulate(sizes)), most_bytes))
 
 
 def first_batch(
@@ -84,4 +82,4 @@ def all_rows(
 def _first(connection: Connection, span: Span, most: int, source: Source) -> tuple[int, int]:
     """Return the number of rows in the first batch, and of those found for it and behind it."""
     sizes = connection.rows(source.next_sizes, {**span._asdict(), "most": most + 1})
-    return min(most, fitting((row.bytes for row in sizes), MAX_BYTES)), len(sizes)
+    return min(most, fitting([row.bytes for row in sizes], MAX_BYTES)), len(sizes)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 import database
 from database import Connection
 from models import HIDDEN_PROJECT, Message, Thread
+from rules import refusals
 from rules.errors import ApiError
 from rules.ids_and_clock import new_id
 from store import activity, batches, deletions, messages, threads
@@ -33,8 +34,9 @@ _CONTENT = sa.select(_other.content).where(_IS_OTHER).scalar_subquery()
 _INSERT = messages.INSERT.values(content=_CONTENT)
 _IS_SOURCE = Message.thread_seq == sa.bindparam("source")
 _LAST = sa.select(sa.func.coalesce(sa.func.max(Message.seq), 0)).where(_IS_SOURCE)
-_IS_COPY = Thread.seq == sa.bindparam("of_seq")
-_SHOW = sa.update(Thread).where(_IS_COPY).returning(*threads.COLUMNS)
+_IS_COPY = (Thread.seq == sa.bindparam("of_seq"), Thread.project == HIDDEN_PROJECT)
+_FIND_COPY = sa.select(Thread.seq).where(*_IS_COPY)
+_SHOW = sa.update(Thread).where(*_IS_COPY).returning(*threads.COLUMNS)
 
 
 class Copy:
@@ -73,9 +75,12 @@ class Copy:
                 deletions.delete_hidden(self._hidden_seq)
 
     def show(self, connection: Connection) -> Object:
-        """Copy the last batch and show the copy; return the thread object. Raises ApiError 404."""
+        """Copy the last batch and show the copy; return the thread object.
+
+        Raises ApiError 404, and 503 when the copy is gone.
+        """
         row = self._find(connection)
-        seq = self._hidden_seq or _hide(connection, row)
+        seq = self._place(connection, row)
         self._copy_batch(connection, seq)
         second = next_second(connection, self._project, "thread", is_new=not self._hidden_seq)
         own: dict[str, Any] = {"id": new_id("thread"), "created_at": second}
@@ -83,8 +88,11 @@ class Copy:
         values = row._asdict() | self._changed | own
         shown = connection.row(_SHOW, values)
         activity.settle(connection, seq)
-        self._is_shown = True
+        connection.after_commit.append(self._note_shown)
         return thread_object(shown)
+
+    def _note_shown(self) -> None:
+        self._is_shown = True
 
     def _find(self, connection: Connection) -> Any:
         return threads.find_row(connection, self._project, self._thread_id)
@@ -94,10 +102,25 @@ class Copy:
 
     def _copy_hidden(self, connection: Connection) -> bool:
         """Copy a batch; return whether more than one is left."""
-        seq = self._hidden_seq or _hide(connection, self._find(connection))
+        seq = self._place(connection, self._find(connection))
         self._copy_batch(connection, seq)
-        self._hidden_seq = seq
+        # An undone commit gives the seq back, and the next thread gets it.
+        connection.after_commit.append(lambda: self._note_hidden(seq))
         return self._is_large(connection)
+
+    def _note_hidden(self, seq: int) -> None:
+        self._hidden_seq = seq
+
+    def _place(self, connection: Connection, row: Any) -> int:
+        """Return the seq of the copy, made at the first batch. Raises ApiError 503 if it is gone.
+
+        /_mock/restore may give its seq to another thread.
+        """
+        if not self._hidden_seq:
+            return _hide(connection, row)
+        if connection.value(_FIND_COPY, {"of_seq": self._hidden_seq}) is None:
+            raise refusals.busy()
+        return self._hidden_seq
 
     def _copy_batch(self, connection: Connection, seq: int) -> None:
         rows = batches.first_batch(connection, self._rest, MESSAGES_AT_ONCE, _ROWS)

@@ -7,14 +7,16 @@ import sqlalchemy as sa
 
 from database import Connection
 from models import DeletedThreads, Message, Run, RunStep, Thread
+from rules import strict_json
 from rules.ids_and_clock import unix_now
 from store import messages
 from store.batches import Source
 
 KEPT_SECONDS = 600
-MOST_BYTES = 32_000_000
+MOST_BYTES = 16_000_000
 """What a project may keep. More cannot be undone, and the page says so before it deletes."""
 _OBJECT_BYTES = 600  # the keys of an object, and what JSON adds to its texts
+_MESSAGE_VALUES = 22  # of the shortest message: its keys, and its one part
 _ROW_BYTES = 1_000_000
 _IDS_AT_ONCE = 100
 _MOST_SHOWN = 3
@@ -105,12 +107,12 @@ def room(connection: Connection, project: str) -> int:
 
 
 def fits(connection: Connection, project: str, ids: Sequence[str]) -> bool:
-    """Return whether there is room for the lines of threads, by the bytes in their rows."""
-    rest = room(connection, project)
+    """Return whether the lines of threads can be kept, by the number and bytes of rows."""
+    rest, most = room(connection, project), strict_json.MAX_VALUES // _MESSAGE_VALUES
     for start in range(0, len(ids), _IDS_AT_ONCE):
         values = {"of_project": project, "ids": ids[start : start + _IDS_AT_ONCE]}
         rest -= sum(int(connection.value(size, values)) for size in _SIZES)
-        if rest < 0:
+        if rest < 0 or (connection.value(_MOST_MESSAGES, values) or 0) > most:
             return False
     return True
 
@@ -137,6 +139,9 @@ def _size(columns: Any, parent: str) -> Any:
 _NAMED = sa.select(Thread.seq).where(
     Thread.project == _bound("of_project"), Thread.id.in_(_bound("ids", expanding=True))
 )
+_COUNT = sa.func.count()
+_COUNTS = sa.select(_COUNT).where(Message.thread_seq.in_(_NAMED)).group_by(Message.thread_seq)
+_MOST_MESSAGES = _COUNTS.order_by(_COUNT.desc()).limit(1)
 _RUNS = sa.select(Run.seq).where(Run.thread_seq.in_(_NAMED))
 _SIZES = (
     _size(Thread.__table__.c, "seq").where(Thread.seq.in_(_NAMED)),

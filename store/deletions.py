@@ -25,13 +25,16 @@ _PLACE = (Thread.id, Thread.created_at, Thread.seq, Thread.last_active_at, Threa
 _Condition = sa.ColumnElement[bool]
 _Before = Callable[[Connection, list[str]], None]
 _IS_NAMED = Thread.id == sa.bindparam("thread_id")
-_MESSAGES = sa.select(Message.seq).where(Message.thread_seq == sa.bindparam("of_seq"))
+_IS_HIDDEN = (Thread.seq == sa.bindparam("of_seq"), Thread.project == HIDDEN_PROJECT)
+# /_mock/restore may give the seq of a hidden thread to one that is not.
+_HIDDEN_SEQ = sa.select(Thread.seq).where(*_IS_HIDDEN).scalar_subquery()
+_MESSAGES = sa.select(Message.seq).where(Message.thread_seq == _HIDDEN_SEQ)
 _SOME_MESSAGES = _MESSAGES.order_by(Message.seq).limit(sa.bindparam("most"))
 _DELETE_MESSAGES = sa.delete(Message).where(Message.seq.in_(_SOME_MESSAGES.scalar_subquery()))
-_RUNS = sa.select(Run.seq).where(Run.thread_seq == sa.bindparam("of_seq"))
+_RUNS = sa.select(Run.seq).where(Run.thread_seq == _HIDDEN_SEQ)
 _SOME_RUNS = _RUNS.order_by(Run.seq).limit(sa.bindparam("most"))
 _DELETE_RUNS = sa.delete(Run).where(Run.seq.in_(_SOME_RUNS.scalar_subquery()))
-_DELETE_THREAD = sa.delete(Thread).where(Thread.seq == sa.bindparam("of_seq"))
+_DELETE_THREAD = sa.delete(Thread).where(*_IS_HIDDEN)
 _IS_LEFT = (Thread.project == HIDDEN_PROJECT, Thread.created_at < sa.bindparam("before"))
 _LEFT = sa.select(Thread.seq).where(*_IS_LEFT)
 
@@ -63,7 +66,7 @@ def delete_threads(
 
 
 def delete_hidden(seq: int, seconds: float | None = None) -> None:
-    """Delete a hidden thread, and its messages in batches."""
+    """Delete a hidden thread, and its messages in batches; leave a thread that is not hidden."""
     while database.write(lambda connection: _delete_batch(connection, seq), seconds):
         time.sleep(PAUSE_SECONDS)
 

@@ -42,7 +42,10 @@ def find_thread_seq(connection: Connection, project: str, thread_id: str) -> int
 
 
 def hold_thread(connection: Connection, project: str, thread_id: str) -> int:
-    """Let no other transaction change a thread; return its `seq`. Raises ApiError 404."""
+    """Let no other transaction change a thread; return its `seq`. Raises ApiError 404.
+
+    What answers with an object of the thread holds it: its deletion then finds the stored answer.
+    """
     return _seq(connection, _HOLD, project, thread_id)
 
 
@@ -72,6 +75,7 @@ def modify_message(
     connection: Connection, project: str, thread_id: str, message_id: str, body: dict[str, Any]
 ) -> Object:
     """Replace the metadata if the body has it; return the message object. Raises ApiError 404."""
+    hold_thread(connection, project, thread_id)
     if "metadata" not in body:
         return find_message(connection, project, thread_id, message_id)
     key = _key(project, thread_id, message_id)

@@ -54,7 +54,7 @@ def message_object(row: Any, thread_id: str) -> Object:
         "incomplete_at": row.incomplete_at,
         "completed_at": row.completed_at,
         "role": row.role,
-        "content": orjson.Fragment(row.content),
+        "content": orjson.Fragment(row.content.encode()),  # a text of rare characters is larger
         "attachments": orjson.Fragment(row.attachments),
         "metadata": orjson.Fragment(row.metadata),
     }

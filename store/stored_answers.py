@@ -13,7 +13,8 @@ from store.objects import Object
 KEPT_SECONDS = 86_400
 _IS_PROJECT = StoredAnswer.project == sa.bindparam("of_project")
 _IS_NAMED = sa.and_(_IS_PROJECT, StoredAnswer.key == sa.bindparam("of_key"))
-_FIND = sa.select(StoredAnswer.fingerprint, StoredAnswer.body).where(_IS_NAMED)
+_FIND = sa.select(StoredAnswer.fingerprint, StoredAnswer.body, StoredAnswer.created_at)
+_FIND = _FIND.where(_IS_NAMED)
 _KEPT: Any = {name: sa.bindparam(f"new_{name}") for name in ("body", "thread", "object")}
 _KEEP = sa.update(StoredAnswer).where(_IS_NAMED).values(_KEPT)
 _IN_THREAD = sa.and_(_IS_PROJECT, StoredAnswer.thread == sa.bindparam("thread_id"))
@@ -38,13 +39,22 @@ def keep(connection: Connection, project: str, key: str, body: str, answer: Obje
 
 
 def find(connection: Connection, project: str, key: str) -> Any:
-    """Return the row (fingerprint, body) of a key that is taken. A forgotten body is empty."""
+    """Return the row (fingerprint, body, created_at) of a key, or None. A body may be forgotten."""
     return connection.row(_FIND, {"of_project": project, "of_key": key})
+
+
+def is_expired(stored: Any) -> bool:
+    """Return whether a row is too old, and its key free again."""
+    return bool(stored.created_at <= _expiry()["expiry"])
 
 
 def delete_expired(connection: Connection) -> None:
     """Delete the answers that are too old."""
-    connection.change(_EXPIRED, {"expiry": unix_now() - KEPT_SECONDS})
+    connection.change(_EXPIRED, _expiry())
+
+
+def _expiry() -> dict[str, int]:
+    return {"expiry": unix_now() - KEPT_SECONDS}
 
 
 def forgetting(which: sa.ColumnElement[bool]) -> sa.Executable:

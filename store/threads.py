@@ -9,7 +9,7 @@ from database import Connection
 from models import Thread
 from rules import refusals
 from rules.ids_and_clock import new_id, new_vector_store_id
-from store import activity, messages
+from store import activity, messages, tombstones
 from store.messages import IS_THREAD
 from store.newest import next_second
 from store.objects import Object, thread_object, to_json
@@ -17,7 +17,11 @@ from store.objects import Object, thread_object, to_json
 COLUMNS = Thread.__table__.c
 _TOUCH = activity.next_touch(sa.bindparam("of_project"), sa.bindparam("of_second"))
 _INSERT = sa.insert(Thread).values(touch=_TOUCH).returning(*COLUMNS)
+_INSERT_TOUCHED = sa.insert(Thread).returning(*COLUMNS)
 _FIND = sa.select(*COLUMNS).where(IS_THREAD)
+_PLACE = (Thread.created_at, Thread.seq, Thread.last_active_at, Thread.touch)
+_FIND_PLACE = sa.select(*_PLACE).where(IS_THREAD)
+_IS_TAKEN = sa.select(Thread.seq).where(Thread.seq == sa.bindparam("of_seq"))
 
 
 def find_row(connection: Connection, project: str, thread_id: str) -> Any:
@@ -50,17 +54,40 @@ def create_thread(connection: Connection, project: str, body: dict[str, Any]) ->
     return thread_object(row)
 
 
-def insert(connection: Connection, values: dict[str, Any], newest: int = 0) -> Any:
-    """Store a thread whose newest message is to be of the second `newest`; return its row."""
+def place_of(connection: Connection, project: str, thread_id: str) -> Any:
+    """Return the place of a thread in its lists, or None."""
+    return connection.row(_FIND_PLACE, {"of_project": project, "thread_id": thread_id})
+
+
+def insert(
+    connection: Connection, values: dict[str, Any], newest: int = 0, place: Any = None
+) -> Any:
+    """Store a thread whose newest message is to be of the second `newest`; return its row.
+
+    `place` is the one that it had before: readers of a list go on from there.
+    """
     second = max(values["created_at"], newest)
+    values = {**values, "last_active_at": second}
+    if place and _has_again(connection, values, place):
+        values["seq"] = place.seq
+        tombstones.forget_messages(connection, values["project"], place.seq)
+    if place and place.last_active_at == second:
+        return connection.row(_INSERT_TOUCHED, {**values, "touch": place.touch})
     key = {"of_project": values["project"], "of_second": second}
-    return connection.row(_INSERT, {**values, "last_active_at": second, **key})
+    return connection.row(_INSERT, {**values, **key})
+
+
+def _has_again(connection: Connection, values: dict[str, Any], place: Any) -> bool:
+    """Return whether a thread can have its `seq` again: one that is being deleted still has it."""
+    is_same = place.created_at == values["created_at"]
+    return is_same and connection.value(_IS_TAKEN, {"of_seq": place.seq}) is None
 
 
 def modify_thread(connection: Connection, project: str, thread_id: str, body: Object) -> Object:
     """Replace the fields of a loaded ModifyThread body; return the object. Raises ApiError 404."""
     # With one UPDATE, requests on different fields never undo each other.
     if not body:
+        messages.hold_thread(connection, project, thread_id)
         return find_thread(connection, project, thread_id)
     values = {"of_project": project, "thread_id": thread_id}
     if "metadata" in body:

@@ -19,6 +19,11 @@ _FIND = sa.select(*_PLACE).where(
     Tombstone.id == sa.bindparam("of_id"),
     Tombstone.deleted_at > sa.bindparam("expiry"),
 )
+_OF_MESSAGES = (
+    Tombstone.project == sa.bindparam("of_project"),
+    Tombstone.thread_seq == sa.bindparam("of_thread_seq"),
+)
+_FORGET_MESSAGES = sa.delete(Tombstone).where(*_OF_MESSAGES)
 
 
 def burial(rows: sa.Select[*tuple[Any, ...]]) -> sa.Executable:
@@ -43,3 +48,8 @@ def place_of(connection: Connection, project: str, thread_seq: int, id_: str) ->
     """Return the place of a deleted object, or None (wire reference, decision 8)."""
     values = {"of_project": project, "of_thread_seq": thread_seq, "of_id": id_}
     return connection.row(_FIND, values | {"expiry": unix_now() - KEPT_SECONDS})
+
+
+def forget_messages(connection: Connection, project: str, thread_seq: int) -> None:
+    """Delete the places of a thread's messages: it gets its `seq` again, and they do not."""
+    connection.change(_FORGET_MESSAGES, {"of_project": project, "of_thread_seq": thread_seq})

@@ -12,10 +12,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import cli
+import database
 from database import startup
-from exchange import exports, imports, reports
+from exchange import exports, imports, reports, undo
+from rules import refusals
 from rules.errors import ApiError
-from store import batches
+from store import batches, deleted_threads, deletions
 
 ENDED = ("completed", "incomplete", "failed", "cancelled", "expired")
 ACTIVE = ("queued", "in_progress", "requires_action", "cancelling")
@@ -218,7 +220,7 @@ def test_saved_pages_and_keys_of_older_versions_are_taken_and_told(
     said = bring(line(runs=page))
     assert sorted(said) == sorted(
         [
-            "left out 1 times: the pages after one that has_more",
+            "left out 1 times: the pages after a saved page that has more",
             "left out 1 times: _request_id",
             "left out 1 times: file_ids of runs",
             "left out 1 times: metadata of steps",
@@ -269,6 +271,99 @@ def test_a_replaced_thread_has_the_runs_of_its_new_line(bring: Bring, client: Fl
     new = run(1, step(2), model="new")
     bring(line(new), options=("--on-conflict", "replace"))
     assert runs_of(client) == [new]
+
+
+def delete_and_undo(project: str, thread_id: str, _: bytes) -> None:
+    undo.delete_threads(project, [thread_id], None, is_kept=True)
+    with database.read() as connection:
+        [deletion, *_] = deleted_threads.kept(connection, project).deletions
+    undo.restore(project, deletion.deletion)
+
+
+def replace(project: str, _: str, line: bytes) -> None:
+    list(imports.import_lines(project, [line], "replace"))
+
+
+def delete_and_import(project: str, thread_id: str, line: bytes) -> None:
+    deletions.delete_thread(project, thread_id)
+    list(imports.import_lines(project, [line], "fail"))
+
+
+@pytest.mark.parametrize("sort", ["created_at", "last_active_at"])
+@pytest.mark.parametrize("bring_back", [delete_and_undo, replace, delete_and_import])
+def test_a_thread_that_comes_back_has_its_place_in_the_lists(
+    app: Flask, client: FlaskClient, bring_back: Callable[..., None], sort: str
+) -> None:
+    """A reader goes on behind it, among threads of one second."""
+    lines = [
+        json.dumps(line(thread={"id": f"thread_{each}", "object": "thread", "created_at": 7}))
+        for each in range(1, 5)
+    ]
+    encoded = [each.encode() for each in lines]
+    with app.app_context():
+        list(imports.import_lines("default", encoded, "fail"))
+        for number in (2, 3, 2):
+            bring_back("default", f"thread_{number}", encoded[number - 1])
+    query = {"order": "asc", "sort": sort, "after": "thread_2"}
+    found = client.get("/v1/threads", query_string=query).json["data"]
+    assert [each["id"] for each in found] == ["thread_3", "thread_4"]
+
+
+def test_a_thread_with_another_time_gets_a_new_place(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        for number, second in ((1, 7), (2, 8), (1, 8)):
+            thread = {"id": f"thread_{number}", "object": "thread", "created_at": second}
+            replace("default", "", json.dumps(line(thread=thread)).encode())
+    found = client.get("/v1/threads?order=asc").json["data"]
+    assert [each["id"] for each in found] == ["thread_2", "thread_1"]
+
+
+def test_a_deleted_message_is_no_cursor_of_a_thread_that_is_replaced(
+    app: Flask, client: FlaskClient
+) -> None:
+    """The other messages are new rows, all behind its place."""
+    address = "/v1/threads/thread_1/messages"
+    with app.app_context():
+        replace("default", "", json.dumps(line()).encode())
+        body = {"role": "user", "content": "x"}
+        first, _ = (client.post(address, json=body).json["id"] for _ in range(2))
+        with database.read() as connection:
+            kept = exports.thread_pieces(connection, "default", "thread_1", exports.as_jsonl)
+            whole = b"".join(kept)
+        client.delete(f"{address}/{first}")
+        assert client.get(f"{address}?order=asc&after={first}").status_code == 200
+        other = whole.replace(first.encode(), b"msg_other")
+        replace("default", "", other)
+    assert client.get(f"{address}?order=asc&after={first}").status_code == 400
+
+
+def test_undo_brings_a_thread_back_that_is_still_being_deleted(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> None:
+        raise refusals.busy()
+
+    messages = [{"role": "user", "content": "x"}] * 3
+    thread_id = client.post("/v1/threads", json={"messages": messages}).json["id"]
+    monkeypatch.setattr(deletions, "MESSAGES_AT_ONCE", 2)
+    monkeypatch.setattr(deletions, "delete_hidden", busy)
+    with app.app_context():
+        delete_and_undo("default", thread_id, b"")
+        monkeypatch.undo()
+        deletions.delete_left()
+    assert len(client.get(f"/v1/threads/{thread_id}/messages").json["data"]) == 3
+
+
+def test_a_replaced_assistant_has_its_place_in_the_list(app: Flask, client: FlaskClient) -> None:
+    lines = []
+    for number in range(1, 4):
+        own = {"id": f"asst_{number}", "object": "assistant", "created_at": 7, "model": "m"}
+        lines.append(json.dumps({"assistant": own | {"tools": []}}).encode())
+    with app.app_context():
+        list(imports.import_lines("default", lines, "fail"))
+        list(imports.import_lines("default", [lines[1]], "replace"))
+    found = client.get("/v1/assistants?order=asc&after=asst_2").json["data"]
+    assert [each["id"] for each in found] == ["asst_3"]
 
 
 @pytest.mark.sqlite_only("the mock controls")
@@ -339,6 +434,21 @@ def test_the_runs_of_a_thread_are_never_all_in_memory(
     with app.app_context():
         peak(1)  # it makes what is made once
         assert peak(160) < 1.5 * peak(20)
+
+
+def test_the_messages_of_a_line_become_rows_one_by_one(app: Flask) -> None:
+    text = {"type": "text", "text": {"value": "x" * 50_000 + "💾", "annotations": []}}
+    fixed = {"object": "thread.message", "thread_id": "thread_1", "role": "user"}
+    messages = [{**fixed, "id": f"msg_{n}", "created_at": n, "content": [text]} for n in range(80)]
+    given = json.dumps(line(messages=messages), ensure_ascii=False).encode()
+    with app.app_context():
+        list(imports.import_lines("default", [b"{}"], "fail"))  # it makes what is made once
+        tracemalloc.start()
+        outcomes = list(imports.import_lines("default", [given], "fail"))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert [each.result for each in outcomes] == ["imported"]
+    assert peak < 7 * len(given)
 
 
 def test_lines_are_counted_before_they_are_read() -> None:

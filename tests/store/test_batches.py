@@ -130,3 +130,18 @@ def test_a_copy_in_batches_of_bytes_is_whole(
         [len(each) for each in export(app, id_).split(b"msg_")] for id_ in (large, thread["id"])
     )
     assert one == two
+
+
+def test_a_page_of_the_browser_holds_no_more_than_its_bytes(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_pages, "_AT_ONCE_BYTES", PAGE * 3 // 4)
+    body = {"messages": [{"role": "user", "content": "x" * 11_000 + "💾"}] * 1_000}
+    path = f"/admin/threads/{client.post('/threads', json=body).json['id']}.json"
+    client.get(path, query_string={"limit": 2}, buffered=True)
+    tracemalloc.start()
+    answer = client.get(path, query_string={"limit": 1_000}, buffered=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.json["messages"]["has_more"]
+    assert peak < 7 * PAGE

@@ -13,9 +13,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import database
-from database import sqlite
+from database import Connection, sqlite
 from models import DEFAULT_PROJECT, HIDDEN_PROJECT, Message, Thread
-from store import copies, deletions
+from rules import refusals
+from store import copies, deletions, stored_answers
 from store.copies import Copy
 
 MESSAGES = 25
@@ -189,6 +190,64 @@ def test_what_a_killed_process_left_is_removed_and_a_running_copy_is_not(
         deletions.delete_left()
         assert hidden() == 0
     assert stored(app) == (1, 25)
+
+
+@pytest.mark.sqlite_only("PostgreSQL gives no number twice")
+def test_a_copy_whose_first_commit_fails_deletes_no_other_thread(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next thread gets the number that the copy would have."""
+    copy_hidden, drop, made = Copy._copy_hidden, Copy._drop, []
+
+    def fail(copy: Copy, connection: Connection) -> None:
+        copy_hidden(copy, connection)
+        raise refusals.disk_full()
+
+    def create_and_drop(copy: Copy) -> None:
+        made.append(app.test_client().post("/threads").json)
+        drop(copy)
+
+    monkeypatch.setattr(Copy, "_copy_hidden", fail)
+    monkeypatch.setattr(Copy, "_drop", create_and_drop)
+    assert client.post(f"/threads/{large}/copy").json["error"]["code"] == "disk_full"
+    assert client.get(f"/threads/{made[0]['id']}").json == made[0]
+
+
+def test_a_copy_whose_last_commit_fails_is_deleted_at_once(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise refusals.disk_full()
+
+    monkeypatch.setattr(stored_answers, "keep", fail)
+    answer = client.post(f"/threads/{large}/copy", headers={"Idempotency-Key": "copy"})
+    assert answer.json["error"]["code"] == "disk_full"
+    assert stored(app) == (1, MESSAGES)
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE, MESSAGES - 1], ids=["a batch", "the last batch"])
+def test_a_copy_writes_nothing_to_a_thread_that_gets_its_number(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(copies, "MESSAGES_AT_ONCE", at_once)
+    between_batches(monkeypatch, show_hidden)
+    assert client.post(f"/threads/{large}/copy").json["error"]["code"] == "database_busy"
+    assert len(texts(client, "thread_other")) == at_once
+
+
+def test_a_deletion_takes_nothing_of_a_thread_that_gets_its_number(
+    app: Flask, client: FlaskClient, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between_batches(monkeypatch, show_hidden)
+    assert client.delete(f"/threads/{large}").status_code == 200
+    assert len(texts(client, "thread_other")) == MESSAGES - AT_ONCE
+
+
+def show_hidden() -> None:
+    """Put a thread in the place of the hidden one, as /_mock/restore may."""
+    hidden = sa.update(Thread).where(Thread.project == HIDDEN_PROJECT)
+    change = hidden.values(project=DEFAULT_PROJECT, id="thread_other")
+    database.write(lambda connection: connection.change(change))
 
 
 def hidden() -> int:
