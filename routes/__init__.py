@@ -3,16 +3,14 @@
 from flask import Flask
 
 from routes import assistants, messages, models, runs, service, threads
-from web.addresses import PREFIXES
-
-_BELOW = {assistants: "/assistants", models: "/models"}
-_BELOW |= dict.fromkeys((threads, messages, runs), "/threads")
+from web.addresses import BELOW, PREFIXES
 
 
 def init_app(app: Flask) -> None:
     """Register the blueprints of the API and of the service."""
     for name, prefix in PREFIXES.items():
-        for module, path in _BELOW.items():
+        for module in (assistants, models, threads, messages, runs):
             kind = module.bp.name
-            app.register_blueprint(module.bp, url_prefix=prefix + path, name=f"{name}_{kind}")
+            below = prefix + BELOW[kind]
+            app.register_blueprint(module.bp, url_prefix=below, name=f"{name}_{kind}")
     app.register_blueprint(service.bp)

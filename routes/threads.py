@@ -8,7 +8,7 @@ import database
 import schemas
 from lists.threads import threads_page
 from store import copies, deletions, objects, threads
-from web.idempotency import write_once
+from web.idempotency import replay, write_once
 from web.operations import operation
 from web.request import project
 from web.responses import answer, list_object
@@ -53,5 +53,7 @@ def delete(thread_id: str) -> Response:
 @bp.post("/<thread_id>/copy")
 @operation("copyThread", "Copy a thread", schemas.ThreadObject, body=schemas.CopyThread)
 def copy(thread_id: str, body: dict[str, Any]) -> Response:
+    if stored := replay():
+        return stored
     with copies.Copy(project(), thread_id, body) as copied:
         return write_once(copied.show)

@@ -25,6 +25,9 @@ SDK_HEADERS = [
     "x-stainless-timeout",
     "x-stainless-something-new",
 ]
+PREFIXES = ("", "/v1", "/openai", "/openai/v1")
+BESIDE = ("/_mock", "/healthz", "/readyz")
+"""What the API document has besides the API."""
 EXPOSED = ["Retry-After", "openai-processing-ms", "retry-after-ms", "x-request-id"]
 ROUND_TRIP = """async ([baseURL, options]) => {
     const { default: OpenAI } = await import("openai");
@@ -94,7 +97,19 @@ def test_a_preflight_reflects_whatever_headers_the_sdk_sends(
     assert answer.headers["Access-Control-Max-Age"] == "600"
 
 
-@pytest.mark.parametrize("path", ["/v1/threads", "/v1/threads/thread_a"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_address_of_the_api_answers_a_preflight(client: FlaskClient, prefix: str) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+    of_api = {path for path in paths if not path.startswith(BESIDE)}
+    assert len(of_api) > 10
+    for path in of_api:
+        answer = preflight(client, prefix + path, TOOL)
+        assert answer.headers.get("Access-Control-Allow-Origin") == TOOL, path
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/threads", "/v1/threads/thread_a", "/v1/models", "/v1/models/none"]
+)
 def test_answers_and_refusals_are_shown_to_an_allowed_origin(
     client: FlaskClient, path: str
 ) -> None:
@@ -122,7 +137,9 @@ def test_no_other_origin_is_allowed(client: FlaskClient, origin: str) -> None:
         ]
 
 
-@pytest.mark.parametrize("path", ["/_mock/reset", "/_mock/requests", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/_mock/reset", "/_mock/requests", "/metrics", "/openapi.json", "/v1/threadsafe"]
+)
 def test_only_the_api_is_shown_to_an_allowed_origin(client: FlaskClient, path: str) -> None:
     answer = preflight(client, path, TOOL)
     assert "Access-Control-Allow-Origin" not in answer.headers

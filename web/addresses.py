@@ -5,8 +5,14 @@ import re
 PREFIXES = {"api": "", "v1": "/v1", "openai": "/openai", "openai_v1": "/openai/v1"}
 """The prefixes by the names of their blueprints. Those of Azure's clients begin with /openai."""
 
-_OWN = ("/threads", "/assistants", "/models")
-_PREFIX = re.compile(r"(/openai)?(/v1)?(?=/)")
+BELOW = {"assistants": "/assistants", "models": "/models"}
+BELOW |= dict.fromkeys(("threads", "messages", "runs"), "/threads")
+"""Where each blueprint of the API answers, behind a prefix."""
+
+_ANY_PREFIX = "|".join(sorted(PREFIXES.values(), reverse=True))  # the longest first
+_PREFIX = re.compile(f"({_ANY_PREFIX})(?=/)")
+OWN = rf"({_ANY_PREFIX})({'|'.join({*BELOW.values()})})(/|\Z)"
+"""The pattern with which every address begins that is served as one of the API."""
 _HOSTED = (
     *("audio", "batches", "chat", "completions", "containers", "conversations"),
     *("deployments", "embeddings", "evals", "files", "fine_tuning", "images"),
@@ -39,4 +45,4 @@ def one_form(path: str) -> str:
     if "//" not in path and not path.endswith("/"):
         return path
     single = re.sub("/{2,}", "/", path).rstrip("/")
-    return single if without_prefix(single).startswith(_OWN) else path
+    return single if re.match(OWN, single) else path

@@ -1002,6 +1002,27 @@ def test_a_repeated_cancel_answers_the_same(runs: RunsClient, thread: str, assis
     assert again.json["status"] == "cancelling"
 
 
+def test_a_repeat_is_answered_when_nothing_answers_runs_any_more(
+    runs: RunsClient, client_with: Callable[..., FlaskClient], thread: str, assistant: str
+) -> None:
+    later = RunsClient(client_with(MOCK="off"))
+    waiting = runs.waiting(runs.thread("Hello"), assistant)
+    outputs = [{"tool_call_id": calls_of(waiting)[0]["id"], "output": "1"}]
+    for address, body in (
+        (f"/v1/threads/{thread}/runs", {"assistant_id": assistant}),
+        ("/v1/threads/runs", {"assistant_id": runs.assistant(instructions="Greet.")}),
+        (f"{of(waiting)}/submit_tool_outputs", {"tool_outputs": outputs}),
+    ):
+        first = runs.call("POST", address, body, Idempotency_Key=address)
+        again = later.call("POST", address, body, Idempotency_Key=address)
+        assert (again.status_code, again.data) == (first.status_code, first.data)
+        assert again.headers["Idempotent-Replayed"] == "true"
+        other = later.call("POST", address, body | {"stream": False}, Idempotency_Key=address)
+        assert refusal_of(other, 422)[2] == "idempotency_key_reused"
+        new = later.call("POST", address, body, Idempotency_Key="new")
+        assert refusal_of(new)[2] == "model_not_configured"
+
+
 def test_a_stream_cannot_be_repeated(runs: RunsClient, thread: str, assistant: str) -> None:
     waiting = runs.waiting(runs.thread("Hello"), assistant)
     outputs = [{"tool_call_id": calls_of(waiting)[0]["id"], "output": "1"}]

@@ -208,6 +208,19 @@ def test_an_answer_that_is_too_old_goes_with_the_next_deletion_and_the_next_work
         assert not bodies_of(app)
 
 
+def test_a_copy_sent_again_is_answered_after_its_original_is_deleted(
+    client: FlaskClient, address: Callable[[str], str]
+) -> None:
+    path = address("/threads/{thread}/copy")
+    first = post(client, path, {})
+    client.delete(address("/threads/{thread}"))
+    again = post(client, path, {})
+    assert (again.status_code, again.data, is_replayed(again)) == (200, first.data, True)
+    assert refusal_of(post(client, path, {"metadata": {}}), 422)[2] == "idempotency_key_reused"
+    client.delete(f"/threads/{first.json['id']}")
+    assert refusal_of(post(client, path, {}), 404)[2] == "object_deleted"
+
+
 @pytest.fixture
 def clock(client_with: Callable[..., FlaskClient]) -> tuple[FlaskClient, Callable[..., None]]:
     """A client of an app with the mock controls, and a function that moves its clock."""
@@ -229,6 +242,19 @@ def test_a_key_is_kept_for_24_hours(
     move(frozen_at=1_000_000_000 + seconds)
     assert is_replayed(post(client, "/threads", {})) is replayed
     assert is_replayed(post(client, "/threads", {}))
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(DAY - 1, 200), (DAY, 404)])
+def test_a_copy_of_a_deleted_thread_is_answered_for_24_hours(
+    clock: tuple[FlaskClient, Callable[..., None]], seconds: int, status: int
+) -> None:
+    client, move = clock
+    move(frozen_at=1_000_000_000)
+    thread = f"/threads/{client.post('/threads').json['id']}"
+    post(client, f"{thread}/copy", {})
+    client.delete(thread)
+    move(frozen_at=1_000_000_000 + seconds)
+    assert post(client, f"{thread}/copy", {}).status_code == status
 
 
 # at once, and over a bad line
