@@ -10,6 +10,7 @@ from chat.conversation import CHARACTERS_A_TOKEN
 from chat.endpoint import Answer
 from players.answers import Call, Finish, Part, Text
 from rules import model_faults
+from schemas import MAX_TOKENS
 from store.objects import Object
 
 _REASONS = {
@@ -26,7 +27,7 @@ class Completion:
     def __init__(self, answer: Answer, prompt_tokens: int, most: int | None) -> None:
         """`prompt_tokens` are an estimate; at most `most` pieces are taken: each is a token."""
         self._answer, self._prompt_tokens, self._most = answer, prompt_tokens, most
-        self._calls: list[Object] = []  # each with its key, its name and its arguments
+        self._calls: list[Object] = []  # each with its place, its name and its arguments in pieces
         self._pieces = self._characters = 0
         self._usage: Object = {}
         self._reason, self._is_done = "", False
@@ -74,29 +75,32 @@ class Completion:
             yield self._call(piece)
 
     def _call(self, piece: Object) -> Call:
-        """Return a piece of a call. Some endpoints give several calls one index, or none."""
+        """Return a piece of a call."""
         function = piece.get("function") or {}
         name, arguments = function.get("name") or "", function.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()
         self._count(name + arguments)
-        number = self._number(piece, bool(name))
+        number = self._number(piece, name)
         call = self._calls[number]
         is_new, call["name"] = not call["name"], call["name"] or name
-        call["arguments"] += arguments
+        call["arguments"].append(arguments)
         return Call(number, name if is_new else "", arguments)
 
-    def _number(self, piece: Object, has_name: bool) -> int:
-        key = (piece.get("index"), piece.get("id"))
-        for number, call in enumerate(self._calls):
-            if call["key"] == key or (not key[1] and call["key"][0] == key[0]):
+    def _number(self, piece: Object, name: str) -> int:
+        """Return the number of the call that a piece goes on with, or begins with its name."""
+        place = {"index": piece.get("index"), "id": piece.get("id")}
+        for number, call in reversed([*enumerate(self._calls)]):
+            if _goes_on(call, place, name):
                 return number
-        if not has_name:
-            return len(self._calls) - 1
-        self._calls.append({"key": key, "name": "", "arguments": ""})
+        if name:
+            self._calls.append({**place, "name": "", "arguments": []})
         return len(self._calls) - 1
 
     def _count(self, text: str) -> None:
+        """Count a piece. Raises AnswerError if it cannot be stored."""
+        if "\0" in text:
+            raise model_faults.not_storable(text)
         self._pieces += 1
         self._characters += len(text)
 
@@ -115,10 +119,11 @@ class Completion:
     def _whole_calls(self) -> Iterator[Part]:
         """Check the arguments of all calls; none at all are an empty object."""
         for number, call in enumerate(self._calls):
-            if not call["arguments"].strip():
+            arguments = "".join(call["arguments"])
+            if not arguments.strip():
                 yield Call(number, "", "{}")
-            elif not _is_object(call["arguments"]):
-                raise model_faults.wrong_arguments(call["name"], call["arguments"])
+            elif not _is_object(arguments):
+                raise model_faults.wrong_arguments(call["name"], arguments)
 
     def _tokens(self) -> tuple[int, int, int, int]:
         """Return the tokens of prompt and completion, told or estimated; cached; of reasoning."""
@@ -131,9 +136,21 @@ class Completion:
         )
 
 
+def _goes_on(call: Object, place: Object, name: str) -> bool:
+    """Return whether a call goes on with a piece of this place and name.
+
+    Some endpoints give several calls one index, or none, and no ids: then a name begins a call.
+    """
+    if call["index"] != place["index"]:
+        return False
+    if place["id"]:
+        return bool(call["id"] == place["id"])
+    return not name or (place["index"] is not None and call["name"] == name)
+
+
 def _told(usage: Any, kind: str, otherwise: int = 0) -> int:
     told = usage.get(f"{kind}_tokens") if isinstance(usage, dict) else None
-    return told if isinstance(told, int) and told >= 0 else otherwise
+    return told if type(told) is int and 0 <= told <= MAX_TOKENS else otherwise
 
 
 def _is_object(text: str) -> bool:

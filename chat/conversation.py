@@ -23,8 +23,7 @@ def chat_messages(run: Any, entries: list[Entry], most_tokens: float) -> list[Ob
     system = [{"role": "system", "content": run.instructions}] if run.instructions else []
     left = most_tokens - estimate(system, function_tools(run))
     kept: list[list[Object]] = []
-    for entry in reversed(entries):
-        unit = _unit(entry)
+    for unit in filter(None, map(_unit, reversed(entries))):
         left -= estimate(unit)
         if left < 0:
             break

@@ -66,7 +66,10 @@ class Endpoint:
         return connection
 
     def _first_socket(self, connection: HTTPConnection, stop: Stop) -> socket:
-        """Return a socket to the first address of the host that answers. Raises OSError."""
+        """Return a socket to the first address of the host that answers. Raises OSError.
+
+        The system looks up the addresses: that has the system's limit, and no stop ends it.
+        """
         refusal = OSError("it has no address")
         for address in getaddrinfo(connection.host, connection.port, type=SOCK_STREAM):
             try:

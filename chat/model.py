@@ -24,6 +24,12 @@ MOST_WAITS, MOST_WAIT_SECONDS = 2, 60.0
 LIST_SECONDS = 10.0
 _OPTIONS = ("stream_options", "max_completion_tokens")
 """What older servers refuse; the second has an older name."""
+_UNKNOWN = (
+    "(unknown|unsupported|unrecognized|unexpected|extra|additional|not support) ?"
+    "(request |keyword )?(param|arg|field|input|name|key|propert)"
+    r"|{option}\W? is (not |un)supported"
+)
+"""How endpoints say that they do not know an option. A wrong value has other words."""
 _TOO_LONG = re.compile("length|size|window|exceed|too long")
 
 
@@ -36,7 +42,7 @@ class Model:
         self._endpoint = Endpoint(url, key, settings["MODEL_TIMEOUT"])
         self._list_endpoint = Endpoint(url, key, min(LIST_SECONDS, settings["MODEL_TIMEOUT"]))
         self._names: dict[str, str] = settings["MODELS"]
-        self._unknown: set[str] = set()  # the options that it has refused
+        self._unknown: set[tuple[str, str]] = set()  # models, each with an option that it refused
         self.time: Callable[[float, str], None] = lambda *_: None
 
     def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
@@ -118,16 +124,17 @@ class Model:
 
     def _known(self, body: Object) -> Object:
         """Return a body in the words that the endpoint knows."""
-        sent = {name: value for name, value in body.items() if name not in self._unknown}
-        if "max_completion_tokens" in self._unknown & body.keys():
+        unknown = {name for name in body if (body["model"], name) in self._unknown}
+        sent = {name: value for name, value in body.items() if name not in unknown}
+        if "max_completion_tokens" in unknown:
             sent["max_tokens"] = body["max_completion_tokens"]
         return sent
 
     def _learn(self, said: str, sent: Object) -> bool:
-        """Note an option that it refuses by name; return whether there was one."""
-        refused = {name for name in _OPTIONS if name in sent and name in said}
-        self._unknown |= refused
-        return bool(refused)
+        """Note an option that the model does not know; return whether there was one."""
+        unknown = [name for name in _OPTIONS if name in sent and _is_unknown(name, said)]
+        self._unknown.update((sent["model"], name) for name in unknown)
+        return bool(unknown)
 
 
 def _read(run: Any) -> tuple[list[Entry], Object]:
@@ -157,6 +164,11 @@ def _about_tools(run: Any, is_first: bool) -> Object:
     is_sent = choice.get("function") if isinstance(choice, dict) else choice != "auto"
     sent: Object = {"tool_choice": choice} if is_sent and is_first else {}
     return sent | ({"parallel_tool_calls": False} if run.parallel_tool_calls == "false" else {})
+
+
+def _is_unknown(option: str, said: str) -> bool:
+    found = re.search(_UNKNOWN.format(option=option), said, re.IGNORECASE)
+    return option in said and found is not None
 
 
 def _wait_of(answer: Answer) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app
 
-from access.api_keys import KeyCache
+import config
 from mock import faults, replies, views
 from mock.request_log import RequestLog
 from mock.schemas import MAX_RULES, breaks_stream
@@ -20,7 +20,7 @@ _CONTROLS = ("/_mock/", "/admin/requests")
 def init_app(app: Flask) -> None:
     """Add the controls and their hooks, if the settings allow them."""
     app.jinja_env.globals["mock_is_on"] = is_on
-    if replies.may_count(app.config):
+    if config.has_mock(app.config):
         mock = app.extensions["mock"] = Mock(app)
         app.register_blueprint(views.bp)
         app.before_request(mock.before)
@@ -48,8 +48,7 @@ class Mock:
         self.log = RequestLog()
         self.snapshots: dict[str, Any] = {}
         self._lock, self._rules_end = Lock(), Event()
-        self._is_always_on = app.config["MOCK"] == "on"
-        self._keys: KeyCache = app.extensions["keys"]
+        self._settings, self._keys = app.config, app.extensions["keys"]
         self.first_replies = replies.of_start(app.config["REPLIES"])
         self.script = app.extensions["players"].script = Script(self.is_on)
         self.script.set_rules(self.first_replies)
@@ -95,8 +94,8 @@ class Mock:
         return not is_own and self.is_on()
 
     def is_on(self) -> bool:
-        """Return whether the controls are on: with API keys under THREADS_MOCK=on only."""
-        return self._is_always_on or not self._keys.is_keyed
+        """Return whether the controls are on."""
+        return config.mock_is_on(self._settings, self._keys.is_keyed)
 
     def _fault_of(self, request: Request) -> dict[str, Any] | None:
         if fault := faults.read_headers(request):

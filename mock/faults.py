@@ -17,7 +17,7 @@ from rules import refusals
 from web.addresses import is_of_api
 from web.error_answers import envelope
 from web.request import Request
-from web.request_body import read_bytes
+from web.request_body import give_back_place, read_bytes
 
 _FAULTS: dict[str, Any] = {str(status): {"status": status} for status in range(400, 600)}
 _FAULTS |= {"": {}, "drop": {"drop": "before"}, "drop-after": {"drop": "after"}}
@@ -65,7 +65,8 @@ def read_headers(request: Request) -> dict[str, Any]:
 
 def apply(fault: dict[str, Any], request: Request, rules_end: Event) -> None:
     """Apply a fault to a request. Raises ApiError 503, or with the status of the fault."""
-    read_bytes()  # before the delay
+    read_bytes()  # before the delay, which holds nobody up
+    give_back_place()
     if "delay_ms" in fault:
         with waiting():
             _wait(request, _seconds(fault["delay_ms"]), rules_end)

@@ -1,9 +1,7 @@
 """THREADS_REPLIES: the reply rules of a start."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from marshmallow import ValidationError
 
@@ -11,13 +9,6 @@ from mock.schemas import ReplyRules
 from rules.errors import ApiError, first_fault
 from rules.strict_json import parse_object
 from store.objects import Object
-
-
-def may_count(settings: Mapping[str, Any]) -> bool:
-    """Return whether the settings allow the mock controls, whose rules they are."""
-    mode, workers = settings["MOCK"], settings["WORKERS"]
-    return bool(mode == "on" or (mode == "auto" and workers in (None, 1)))
-
 
 _kept: dict[str, list[Object]] = {}
 

@@ -9,6 +9,7 @@ from schemas import MAX_MODEL_CHARACTERS, MAX_SECONDS, MAX_TEXT_CHARACTERS, MAX_
 
 MAX_DELAY_MILLISECONDS = 60_000
 MAX_RULES = 100
+MAX_TIMES = 1_000_000_000
 ERROR_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")
 SEED = (
     '{"thread": {"id": "thread_abc123", "object": "thread", "created_at": 1704067200, '
@@ -62,7 +63,7 @@ class FaultRule(fields.StrictSchema):
     after_events = fields.Integer(0)
     stall_ms = Delay()
     stream_error = fields.Boolean()
-    times = fields.Integer(1)
+    times = fields.Integer(1, MAX_TIMES)
     every = fields.Integer(1)
     rate = Rate()
     seed = fields.Integer()
@@ -94,7 +95,7 @@ class FaultForm(FaultRule):
     """A rule as the form of the page sends it."""
 
     status = fields.QueryInteger(400, 599)
-    times = fields.QueryInteger(1)
+    times = fields.QueryInteger(1, MAX_TIMES)
 
 
 def breaks_stream(fault: dict[str, Any]) -> bool:
@@ -146,7 +147,7 @@ class ReplyRule(fields.StrictSchema):
     match = fields.Text(maximum=1_000, load_default="*")
     assistant = fields.ObjectId("asst")
     model = fields.Text(maximum=MAX_MODEL_CHARACTERS)
-    times = fields.Integer(1)
+    times = fields.Integer(1, MAX_TIMES)
     replies = fields.Array(fields.Object(Reply), minimum=1, maximum=100, required=True)
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,13 +13,15 @@ from flask import Blueprint, Response, current_app
 import database
 import mock
 from database.memory import is_memory
+from database.sqlite import SQLite
 from exchange import imports
 from exchange.older_forms import Notes
 from mock import schemas
 from mock.log_rows import as_object
-from models import Assistant, DeletedThreads, Message, Run, RunStep, StoredAnswer, Thread, Tombstone
+from models import OF_ACCESS, db
 from players import pool
 from rules import refusals
+from rules.errors import ApiError
 from rules.ids_and_clock import sources
 from runs import leases
 from schemas import MAX_SECONDS
@@ -28,7 +31,9 @@ from web.request_body import read_bytes
 from web.responses import answer
 
 bp = Blueprint("mock", __name__, url_prefix="/_mock")
-_CHANGING = {f"mock.{view}" for view in ("reset", "seed", "restore", "set_ids", "set_clock")}
+# A snapshot is a copy in memory, which nobody could restore.
+_OF_DATA = ("reset", "seed", "snapshot", "restore", "set_ids", "set_clock")
+_CHANGING = {f"mock.{view}" for view in _OF_DATA}
 
 
 @bp.before_request
@@ -52,17 +57,30 @@ def reset() -> Response:
     return answer({"object": "mock.reset"})
 
 
+def may_reset() -> bool:
+    """Return whether a reset works here."""
+    with suppress(ApiError):
+        _file_to_reset()
+        return True
+    return False
+
+
 def return_to_seed() -> None:
     """Load the seed the first time, and later restore its snapshot. Raises ApiError 403."""
-    if not may_change():
-        raise refusals.database_is_kept()
-    snapshots, file = _mock().snapshots, database.the_file()
+    snapshots, file = _mock().snapshots, _file_to_reset()
     if "seed" not in snapshots:
         snapshot = file.take_snapshot()
         _load_seed(file.connection(snapshot))
         snapshots["seed"] = snapshot
     with pool.current().paused():
         file.restore_snapshot(snapshots["seed"])
+        _mock().script.forget()
+
+
+def _file_to_reset() -> SQLite:
+    if not may_change():
+        raise refusals.database_is_kept()
+    return database.the_file()
 
 
 @bp.post("/seed")
@@ -77,7 +95,7 @@ def seed() -> Response:
         for outcome in imports.import_lines(project(), lines, "replace"):
             counts[outcome.kind] += 1
             notes += outcome.notes
-        database.write(leases.queue_all)
+        _queue_runs("all lines were loaded")
     loaded = {"threads": counts["thread"], "assistants": counts["assistant"]}
     return answer({"object": "mock.seed", **loaded, "notes": imports.told(notes)})
 
@@ -97,7 +115,7 @@ def restore() -> Response:
         raise refusals.no_snapshot()
     with pool.current().paused():
         file.restore_snapshot(snapshot)
-        database.write(leases.queue_all)
+        _queue_runs("the snapshot is back")
     return answer({"object": "mock.restore"})
 
 
@@ -186,11 +204,19 @@ def _mock() -> "mock.Mock":
     return current_app.extensions["mock"]  # type: ignore[no-any-return]
 
 
+def _queue_runs(done: str) -> None:
+    """Begin the stopped runs again. Raises ApiError 503, which says what is done by then."""
+    try:
+        database.write(leases.queue_all)
+    except ApiError as refusal:
+        raise refusals.in_part(refusal, f"{done}, but runs were not queued again") from refusal
+
+
 def _load_seed(connection: database.Connection) -> None:
     """Replace a snapshot's rows by the seed. Other requests may write to the database meanwhile."""
-    replaced = (Assistant, RunStep, Run, Message, Thread, Tombstone, StoredAnswer, DeletedThreads)
-    for table in replaced:
-        connection.change(sa.delete(table))
+    for table in reversed(db.metadata.sorted_tables):  # a table before those it refers to
+        if table.name not in OF_ACCESS:
+            connection.change(sa.delete(table))
     imports.load_seed(connection, current_app.config["SEED"])
     connection.raw.commit()
     connection.raw.execute("VACUUM")

@@ -7,7 +7,7 @@ from typing import Any
 
 import database
 from players import events
-from players.answers import Answerer, Question, Stop, Stopped, question_of
+from players.answers import Answerer, Part, Question, Stop, Stopped, question_of
 from players.streams import Stream
 from players.turn import Turn
 from rules.errors import AnswerError, ApiError
@@ -52,7 +52,10 @@ class Play:
             self._settle(turn)
 
     def give_up(self) -> None:
-        """Tell the reader how a run is that cannot be played, and end the stream."""
+        """Send the reader the run's present state and end the stream.
+
+        It is for a run that this player cannot take.
+        """
         if self.stream is None:
             return
         with database.snapshot() as connection, suppress(LostRun):
@@ -77,7 +80,7 @@ class Play:
             with closing(self._answerer.answer(question, self.stop)) as parts:
                 for part in parts:
                     self.stop.wait(0)
-                    turn.take(part)
+                    self._take(turn, part)
         except AnswerError as error:
             turn.end(_failure({"code": error.code, "message": str(error)}), ("in_progress",))
         except (ApiError, LostRun, Stopped):
@@ -85,6 +88,13 @@ class Play:
         except Exception:
             log.exception("Error in an answer")
             turn.end(_failure(_BROKEN), ("in_progress",))
+
+    def _take(self, turn: Turn, part: Part) -> None:
+        try:
+            turn.take(part)
+        except LostRun:
+            self.stop.order(CHANGED)  # what answers is told why it ends
+            raise
 
     def _settle(self, turn: Turn) -> None:
         """End a run that was stopped, as its row and the reason say. Raises LostRun."""

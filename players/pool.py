@@ -27,7 +27,7 @@ SCRIPT_POLL_MILLISECONDS, MODEL_POLL_MILLISECONDS = 20, 500
 STOP_SECONDS = 3.0
 """How long the plays of a process that stops may take to end by themselves."""
 END_SECONDS = 5.0
-"""How long plays may take to end that are ordered to."""
+"""How long plays may take to end after the order to stop."""
 
 
 def init_app(app: Flask) -> None:
@@ -51,7 +51,7 @@ class Players:
         self._plays: dict[str, Play] = {}  # by token; those that wait for a thread, too
         self._at_work: set[str] = set()
         self._change = Condition()
-        self._is_paused = self._is_stopped = False
+        self._pauses, self._is_stopped = 0, False
         self._watcher: Thread | None = None
         self._next_sweep = 0.0
         self._wake = Event()
@@ -82,6 +82,8 @@ class Players:
                 return
             play.seq, self._plays[play.token] = seq, play
             self._executor.submit(self._run, play)
+            if len(self._plays) == 1:
+                self._wake.set()  # the watch may rest until the next sweep
 
     def open(self) -> None:
         """Begin to take runs that other processes made or left."""
@@ -92,16 +94,16 @@ class Players:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let nobody play inside: all data are replaced."""
+        """Let nobody play until the last of all pauses ends: all data are replaced."""
         with self._change:
-            self._is_paused = True
+            self._pauses += 1
             self._order(REPLACED)
             self._change.wait_for(lambda: not self._at_work, END_SECONDS)
         try:
             yield
         finally:
             with self._change:
-                self._is_paused, self._next_sweep = False, 0.0
+                self._pauses, self._next_sweep = self._pauses - 1, 0.0
                 self._change.notify_all()
             self._wake.set()
 
@@ -125,7 +127,7 @@ class Players:
 
     def _run(self, play: Play) -> None:
         with self._change:
-            self._change.wait_for(lambda: not self._is_paused)
+            self._change.wait_for(lambda: not self._pauses)
             self._at_work.add(play.token)
         try:
             with self._app.app_context():
@@ -174,7 +176,7 @@ class Players:
 
     def _sweep(self) -> None:
         """Renew the leases of this process, and take runs that are left."""
-        if self._is_paused:
+        if self._pauses:
             return
         if tokens := [play.token for play in self._copy()]:
             database.write(lambda connection: leases.renew(connection, tokens))

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from players.answers import Answerer, Call, Finish, Part, Question, Stop, Text
+from players.answers import Answerer, Call, Finish, Part, Question, Stop, Stopped, Text
+from players.play import CHANGED
 from rules.errors import AnswerError
 from store.objects import Object, to_json
 
@@ -22,18 +23,39 @@ class Rule:
 
     def __init__(self, rule: Object) -> None:
         self.object = {**rule, "runs": 0}
+        self._begun: set[str] = set()  # a run that is stopped begins again, and is counted once
 
     def takes(self, question: Question) -> bool:
         """Return whether the rule answers a run that begins, and count it."""
         rule, run = self.object, question.run
+        if run.id in self._begun:
+            return True
         is_match = (
             fnmatchcase(question.last_text, rule["match"])
             and rule.get("assistant", run.assistant_id) == run.assistant_id
             and rule.get("model", run.model) == run.model
             and rule["runs"] < rule.get("times", math.inf)
         )
-        rule["runs"] += is_match
+        if is_match:
+            rule["runs"] += 1
+            self._begun.add(run.id)
         return is_match
+
+    def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
+        """Yield the parts of the first turn of a run. Raises AnswerError, Stopped."""
+        goes_on = False
+        try:
+            yield from say(self.object["replies"], question, stop)
+        except (GeneratorExit, Stopped):
+            goes_on = stop.reason != CHANGED
+            raise
+        finally:
+            if not goes_on:
+                self._begun.discard(question.run.id)
+
+    def forget(self) -> None:
+        """Forget the runs that may begin again: they are gone."""
+        self._begun = set()
 
 
 class Script:
@@ -50,15 +72,20 @@ class Script:
         with self._lock:
             self.rules = list(map(Rule, rules))
 
-    def replies_for(self, question: Question) -> list[Object] | None:
-        """Return the replies of a run that has some, or for which a rule has; else None."""
+    def forget(self) -> None:
+        """Forget which runs have begun: all runs are gone."""
+        for rule in self.rules:
+            rule.forget()
+
+    def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None] | None:
+        """Return the parts of an answer, None for a run without replies that no rule takes."""
         if question.run.script:
-            return list(orjson.loads(question.run.script))
+            return say(orjson.loads(question.run.script), question, stop)
         if question.steps:  # something else has answered its first turn
             return None
         with self._lock:
             rule = next((rule for rule in self.rules if rule.takes(question)), None)
-        return list(rule.object["replies"]) if rule else None
+        return rule.answer(question, stop) if rule else None
 
 
 class Choice:
@@ -69,10 +96,11 @@ class Choice:
 
     def answer(self, question: Question, stop: Stop) -> Generator[Part, None, None]:
         """Return the parts of an answer, as an Answerer does."""
-        replies = self._script.replies_for(question) if self._script else None
-        if self._model and not replies:
+        if self._script and (answer := self._script.answer(question, stop)):
+            return answer
+        if self._model:
             return self._model.answer(question, stop)
-        return say(replies or [{"text": question.last_text or _NOTHING_SAID}], question, stop)
+        return say([{"text": question.last_text or _NOTHING_SAID}], question, stop)
 
 
 def say(replies: list[Object], question: Question, stop: Stop) -> Generator[Part, None, None]:

@@ -8,6 +8,7 @@ import database
 from database import Connection
 from players import events, pool
 from players.events import Event
+from players.play import Play
 from players.streams import Stream
 from runs import creation, states
 from runs.objects import run_object
@@ -52,19 +53,20 @@ def submitting(project: str, thread_id: str, run_id: str, outputs: list[Object])
 def start(queue: Queue, write: Callable[[Callable[[Connection], Object]], T]) -> T:
     """Let a player take the run that a change queues.
 
-    `write` runs the change, which returns the run object. Raises ApiError 400 if nothing answers.
+    `write` runs the change, which returns the run object; a repetition runs none, and needs nothing
+    that answers. Raises ApiError 400 if nothing answers.
     """
     players = pool.current()
-    play = players.prepare()
-    queued: list[Queued] = []
+    begun: list[tuple[Play, Queued]] = []
 
     def change(connection: Connection) -> Object:
-        queued[:] = [queue(connection, None)]
-        return run_object(queued[0].run, queued[0].thread_id)
+        begun[:] = [(players.prepare(), queue(connection, None))]
+        _, queued = begun[0]
+        return run_object(queued.run, queued.thread_id)
 
     written = write(change)
-    for each in queued:
-        players.start(play, each.run.seq)
+    for play, queued in begun:
+        players.start(play, queued.run.seq)
     return written
 
 

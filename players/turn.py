@@ -47,6 +47,7 @@ class Turn:
         self._ids = sources.stream(f"{run.id}:{number}")
         self._text: list[str] = []
         self._calls: list[Object] = []
+        self._arguments: list[list[str]] = []  # of each call, in pieces
         self._message: Step | None = None
         self._tools: Step | None = None
         self._written_at = monotonic()
@@ -102,8 +103,7 @@ class Turn:
         if part.name:
             self._begin_call(part)
             return
-        call = self._calls[part.number]
-        call["function"]["arguments"] += part.arguments
+        self._arguments[part.number].append(part.arguments)
         if self._stream:
             piece = {"index": part.number, "type": "function"}
             piece["function"] = {"arguments": part.arguments}
@@ -114,6 +114,7 @@ class Turn:
         function = {"name": part.name, "arguments": part.arguments, "output": None}
         call = {"id": self._new_id("call"), "type": "function", "function": function}
         self._calls.append(call)
+        self._arguments.append([part.arguments])
         if self._stream:
             self._stream.tell([events.call_delta(step.row.id, {"index": part.number, **call})])
 
@@ -153,6 +154,8 @@ class Turn:
         assert self._tools is not None
         if self._message:
             self._message.store(connection)
+        for call, pieces in zip(self._calls, self._arguments, strict=True):
+            call["function"]["arguments"] = "".join(pieces)
         details = {"type": "tool_calls", "tool_calls": self._calls}
         self._tools.values["step_details"] = to_json(details)
         self._tools.store(connection)

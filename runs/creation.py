@@ -55,8 +55,8 @@ def create_run(
 
 
 def _append(connection: Connection, thread_seq: int, bodies: Sequence[Object], now: int) -> None:
-    rows = ({**messages.message_values(each, now), "thread_seq": thread_seq} for each in bodies)
-    connection.change_many(messages.INSERT, rows)
+    values = ({**messages.message_values(each, now), "thread_seq": thread_seq} for each in bodies)
+    connection.change_many(messages.INSERT, values)
     if bodies:
         activity.settle(connection, thread_seq)
 
@@ -109,7 +109,7 @@ def _settings(assistant: Any, body: Object) -> dict[str, Any]:
 
 
 def _lease(now: int, player: str | None) -> dict[str, Any]:
-    """Return the values of a run that has just begun to wait."""
+    """Return when a new run expires, which player may take it first, and its empty columns."""
     return {**dict.fromkeys(_AT_FIRST), "expires_at": now + RUN_SECONDS, "player": player}
 
 

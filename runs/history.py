@@ -31,7 +31,7 @@ def read_runs(
 ) -> Iterator[tuple[Object, Iterator[Object]]]:
     """Yield each run object of a thread with its step objects, oldest first.
 
-    The steps are read before the next run is.
+    Read all steps of a run before you ask for the next run.
     """
     for run in all_rows(connection, thread_seq, _AT_ONCE, _RUNS):
         yield run_object(run, thread_id), _read_steps(connection, run, thread_id)

@@ -10,7 +10,7 @@ from lists.pages import BY_SEQ, Listing, Select, Shape, Values, paged, sized
 from models import Run, Thread
 from rules import refusals
 from runs.objects import run_object
-from store.messages import FIND_THREAD_SEQ, IS_THREAD, find_thread_seq
+from store.messages import FIND_THREAD_SEQ, IS_THREAD, find_thread_seq, hold_thread
 from store.objects import Object, to_json
 
 COLUMNS = Run.__table__.c
@@ -66,6 +66,7 @@ def modify_run(
     connection: Connection, project: str, thread_id: str, run_id: str, body: Object
 ) -> Object:
     """Replace the metadata if the body has it; return the run object. Raises ApiError 404."""
+    hold_thread(connection, project, thread_id)
     if "metadata" not in body:
         return run_object(find_row(connection, project, thread_id, run_id), thread_id)
     key = _key(project, thread_id, run_id)

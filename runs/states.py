@@ -1,7 +1,7 @@
 """The states of a run (runs reference, section 5). Each change names the state it expects."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -54,7 +54,7 @@ _TIMES = {"completed": "completed_at", "incomplete": "completed_at", "failed": "
 _TIMES |= {"cancelled": "cancelled_at"}
 _STEP_STATUSES = {"incomplete": "completed"}
 told: list[Callable[[Any], None]] = []
-"""What is told the row of each run that ends, in the transaction that ends it."""
+"""What is told the row of each run that ends, once its end is stored."""
 
 
 class LostRun(Exception):
@@ -154,8 +154,7 @@ def end(connection: Connection, run: Any, ending: End, expected: tuple[str, ...]
     values = ending.values(unix_now()) | {"usage": to_json(usage) if usage else None}
     row = change(connection, run, expected, values)  # before its steps, as its player does
     closed = _close(connection, row, steps.open_steps(connection, run.seq), ending)
-    for tell in told:
-        tell(row)
+    connection.after_commit += [partial(tell, row) for tell in told]
     return Change(row, *closed)
 
 

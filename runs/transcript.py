@@ -49,7 +49,7 @@ Entry = Said | Called
 def read(connection: Connection, run: Any, most: int | None = None) -> list[Entry]:
     """Return what was said and called before the next turn of a run, oldest first.
 
-    Of the messages the newest `most` are read, and MOST_CHARACTERS.
+    Of the messages the newest `most` are read, and MOST_CHARACTERS; empty ones do not count.
     """
     messages = [*_newest(connection, run.thread_seq, most)][::-1]
     since = messages[0].created_at if messages else run.created_at
@@ -70,8 +70,13 @@ def _newest(connection: Connection, thread_seq: int, most: int | None) -> Iterat
             if count and (left < 0 or count == most):
                 return
             yield row
-            count += 1
+            count += not _is_empty(row.content)
         before = rows[-1].seq
+
+
+def _is_empty(content: str) -> bool:
+    parts = orjson.loads(content)
+    return all(part["type"] == "text" and not part["text"]["value"] for part in parts)
 
 
 def _places(steps: list[Any], messages: list[Any], run: Any) -> dict[int, list[Any]]:

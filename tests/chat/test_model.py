@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import fake_model
@@ -237,19 +239,56 @@ def test_text_before_a_call_is_one_message_with_it(
     assert output["role"] == "tool"
 
 
-def test_calls_with_one_index_are_told_apart_by_their_ids(
-    runs: RunsClient, thread: str, model: FakeModel
+def piece(name: str | None, arguments: Any, **place: Any) -> Wire:
+    """Return a piece of a call that has an index and an id, one of them, or neither."""
+    return {**place, "function": {"name": name, "arguments": arguments}}
+
+
+TOLD_APART: dict[str, list[Wire]] = {
+    "one index": [piece(name, {"n": 1}, index=0, id=name) for name in "ab"],
+    "one index, in pieces": [
+        piece("a", "", index=0, id="1"),
+        piece(None, '{"n":1}', index=0),
+        piece("b", "", index=0, id="2"),
+        piece(None, '{"n":1}', index=0),
+    ],
+    "one index and no id": [piece(name, {"n": 1}, index=0, id="") for name in "ab"],
+    "no index": [piece(name, {"n": 1}, id=name) for name in "ab"],
+    "neither": [piece(name, {"n": 1}) for name in "ab"],
+    "neither, in pieces": [
+        piece("a", '{"n"'),
+        piece(None, ":1}"),
+        piece("b", '{"n"'),
+        piece(None, ":1}"),
+    ],
+    "a name in each piece": [
+        piece("a", '{"n"', index=0),
+        piece("a", ":1}", index=0),
+        piece("b", '{"n"', index=1),
+        piece("b", ":1}", index=1),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TOLD_APART)
+def test_calls_are_told_apart_whatever_place_they_have(
+    runs: RunsClient, thread: str, model: FakeModel, name: str
 ) -> None:
-    pieces = [
-        {"index": 0, "id": id_, "function": {"name": id_, "arguments": {"n": 1}}} for id_ in "ab"
-    ]
-    model.play(streams(chunk({"tool_calls": pieces}), chunk({}, "stop")))
+    model.play(calls([chunk({"tool_calls": [each]}) for each in TOLD_APART[name]], finish="stop"))
     run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
     functions = [each["function"] for each in calls_of(run)]
     assert [(each["name"], each["arguments"]) for each in functions] == [
         ("a", '{"n":1}'),
         ("b", '{"n":1}'),
     ]
+
+
+def test_a_function_without_index_and_id_may_be_called_twice(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    model.play(calls([chunk({"tool_calls": [piece("a", {"n": n}) for n in (1, 2)]})]))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    assert [each["function"]["arguments"] for each in calls_of(run)] == ['{"n":1}', '{"n":2}']
 
 
 def test_only_functions_are_offered(runs: RunsClient, thread: str, model: FakeModel) -> None:
@@ -325,16 +364,63 @@ def test_an_answer_is_cut_where_the_endpoint_knows_no_limit(
     assert until(lambda: bool(model.left))
 
 
+UNKNOWN = {
+    "OpenAI": "Unsupported parameter: '{}' is not supported with this model. Use 'it' instead.",
+    "OpenAI, too": "Unknown parameter: '{}'.",
+    "Azure": "Unrecognized request argument supplied: {}",
+    "Azure AI": "Extra parameters ['{}'] are not allowed when extra-parameters is not set",
+    "vLLM": "[{{'type': 'extra_forbidden', 'loc': ('body', '{}'), 'msg': 'Extra inputs are not "
+    "permitted', 'input': 40}}]",
+    "LiteLLM": "litellm.UnsupportedParamsError: mistral does not support parameters: {{'{}': 40}}",
+    "Google": 'Invalid JSON payload received. Unknown name "{}": Cannot find field.',
+    "Groq": "property '{}' is unsupported",
+    "Go": 'json: unknown field "{}"',
+    "JSON Schema": "Additional properties are not allowed ('{}' was unexpected)",
+    "Python": "create() got an unexpected keyword argument '{}'",
+    "a person": "{} is not supported",
+}
+
+
 @pytest.mark.parametrize("option", ["stream_options", "max_completion_tokens"])
-def test_an_option_that_the_endpoint_refuses_is_left_out_from_then_on(
-    runs: RunsClient, thread: str, assistant: str, model: FakeModel, option: str
+@pytest.mark.parametrize("who", UNKNOWN)
+def test_an_option_that_the_endpoint_does_not_know_is_left_out_from_then_on(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, option: str, who: str
 ) -> None:
-    model.play(refuses(400, f"Unknown field: {option}"), says("Fine."))
+    model.play(refuses(400, UNKNOWN[who].format(option)), says("Fine."))
     for _ in range(2):
         run = runs.finished(thread, assistant, max_completion_tokens=40)
         assert run["status"] == "completed"
     assert [option in body for body in model.bodies] == [True, False, False]
     assert model.bodies[2].get("max_tokens") == (40 if option[0] == "m" else None)
+
+
+def test_an_option_that_one_model_does_not_know_is_sent_to_another(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(refuses(400, UNKNOWN["OpenAI"].format("max_completion_tokens")), says("Fine."))
+    runs.finished(thread, assistant, max_completion_tokens=40)
+    runs.finished(thread, assistant, max_completion_tokens=40, model="another")
+    limits = ["max_completion_tokens", "max_tokens", "max_completion_tokens"]
+    assert [limit in body for body, limit in zip(model.bodies, limits, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "'max_tokens' or 'max_completion_tokens' is too large: 10000.",
+        "The parameter `max_completion_tokens` specified in the request are not valid: integer "
+        "above maximum value, expected a value <= 4096, but got 10000 instead.",
+        "Unsupported value: 'max_completion_tokens' does not support 10000 with this model.",
+    ],
+)
+def test_a_value_that_the_endpoint_refuses_says_nothing_of_the_option(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, said: str
+) -> None:
+    model.play(refuses(400, said), says("Fine."))
+    run = runs.finished(thread, assistant, max_completion_tokens=10_000)
+    assert failure(run)[0] == "invalid_prompt"
+    runs.finished(thread, assistant, max_completion_tokens=40)
+    assert [body["max_completion_tokens"] for body in model.bodies] == [10_000, 40]
 
 
 # the conversation
@@ -391,6 +477,29 @@ def test_the_newest_that_fit_are_sent(runs: RunsClient, assistant: str, model: F
         "max_prompt_tokens",
     )
     assert len(model.bodies) == 2
+
+
+def test_a_thread_that_is_too_long_stays_so(
+    runs: RunsClient, assistant: str, model: FakeModel
+) -> None:
+    """The run that does not fit leaves an empty message, which would fit."""
+    thread = runs.thread("long " * 800)
+    for _ in range(2):
+        run = runs.finished(thread, assistant, max_prompt_tokens=10)
+        assert run["incomplete_details"] == {"reason": "max_prompt_tokens"}
+        assert runs.texts(thread)[-1] == ""
+    assert model.bodies == []
+
+
+def test_an_empty_message_is_none_of_the_last_messages(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel
+) -> None:
+    model.play(says(""), says("Fine."))
+    strategy = {"type": "last_messages", "last_messages": 1}
+    for _ in range(2):
+        runs.finished(thread, assistant, truncation_strategy=strategy)
+    assert runs.texts(thread) == ["What is new?", "", "Fine."]
+    assert [body["messages"] for body in model.bodies] == [[of_user("What is new?")]] * 2
 
 
 def test_a_call_is_never_parted_from_its_output(
@@ -458,6 +567,18 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
     "no object": (calls(call("get", "7")), SERVER, "no JSON object"),
     "filter": (says("Half", finish="content_filter"), SERVER, "content filter"),
     "unknown end": (says("Half", finish="tired"), SERVER, "tired"),
+    "lone surrogate": (streams(chunk({"content": "a\ud800b"})), SERVER, r"a\ud800b"),
+} | {
+    f"U+0000 in {where}": (play, code, sentence)
+    for where, play, code, sentence in [
+        ("a text", says("Half", " a\0b"), SERVER, "U+0000, which cannot be stored"),
+        ("a name", calls(call("g\0t", "{}")), SERVER, "It says: g\ufffdt"),
+        ("arguments", calls(call("get", '{"a":"\0"}')), SERVER, 'It says: {"a":"\ufffd"}'),
+        ("an end", says("Half", finish="ti\0red"), SERVER, "ti\ufffdred"),
+        ("an error", refuses(400, "b\0d"), PROMPT, "It says: b\ufffdd"),
+        ("an error within", streams({"error": {"message": "o\0m"}}), SERVER, "o\ufffdm"),
+        ("what is no JSON", sends(200, b"<\0h1>"), SERVER, "<\ufffdh1>"),
+    ]
 }
 
 
@@ -473,6 +594,28 @@ def test_a_fault_of_the_model_ends_the_run_with_its_cause(
     assert failure(run)[1].startswith("The model's endpoint: ")
     assert KEY not in json.dumps(run)
     assert runs.say(thread).status_code == 200
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if "U+0000" in name])
+def test_a_thread_can_be_moved_whatever_the_model_has_said(
+    runs: RunsClient, thread: str, assistant: str, model: FakeModel, name: str
+) -> None:
+    model.play(FAULTS[name][0])
+    run = runs.finished(thread, assistant)
+    line = runs.call("GET", f"/admin/threads/{thread}/export?as=jsonl").data
+    assert runs.call("DELETE", f"/v1/threads/{thread}").status_code == 200
+    answer = runs.client.post("/_mock/seed", data=line)
+    assert (answer.status_code, answer.json["threads"]) == (200, 1), answer.text
+    assert runs.see(run) == run
+
+
+def test_arguments_may_write_any_character_as_an_escape(
+    runs: RunsClient, thread: str, model: FakeModel
+) -> None:
+    """They are the JSON of the function, which reads it as it likes."""
+    model.play(calls(call("get", r'{"a":"\u0000"}')))
+    run = runs.wait(runs.run(thread, runs.assistant(tools=[TOOL])), "requires_action")
+    assert calls_of(run)[0]["function"]["arguments"] == r'{"a":"\u0000"}'
 
 
 def test_a_429_is_waited_for_twice(
@@ -564,7 +707,15 @@ def test_cached_and_reasoning_tokens_are_those_of_the_endpoint(
     assert steps == [{"cached_tokens": 20}] * 2
 
 
-@pytest.mark.parametrize("usage", [None, [1], {"prompt_tokens": -1, "prompt_tokens_details": [1]}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        [1],
+        {"prompt_tokens": -1, "prompt_tokens_details": [1]},
+        {"prompt_tokens": True, "completion_tokens": 2**63},
+    ],
+)
 def test_without_usage_the_tokens_are_an_estimate(
     runs: RunsClient, thread: str, assistant: str, model: FakeModel, usage: Any
 ) -> None:
@@ -619,6 +770,25 @@ def test_a_cancel_closes_the_connection(
     runs.wait(run, "cancelled")
     assert until(lambda: bool(model.left))
     assert runs.say(thread).status_code == 200
+
+
+def test_a_cancel_ends_the_wait_for_an_address_that_does_not_answer(
+    client_with: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 100)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # nobody accepts them, so that the next one waits
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        runs = RunsClient(client_with(MOCK="on", MODEL_URL=url))
+        run = runs.run(runs.thread("What is new?"), runs.assistant())
+        runs.wait(run, "in_progress")
+        sleep(0.3)  # it waits for the connection by now
+        runs.cancel(run)
+        runs.wait(run, "cancelled")
 
 
 def test_a_cancel_ends_the_wait_for_a_connection(

@@ -12,13 +12,17 @@ from typing import Any
 
 import openai
 import pytest
+import sqlalchemy as sa
 from conftest import Server, bearer, refusal, serving, until
 from flask import Flask
 from flask.testing import FlaskClient
+from pages import token_in
 from playwright.sync_api import Browser, Page
 from werkzeug.test import TestResponse
 
+import database
 from access import api_keys
+from models import db
 from schemas import MAX_SECONDS
 from web.request_checks import MAX_FORM_BYTES
 
@@ -39,12 +43,12 @@ CONTROLS = [
 CHANGING = [
     ("POST", "/_mock/reset"),
     ("POST", "/_mock/seed"),
+    ("POST", "/_mock/snapshot"),
     ("POST", "/_mock/restore"),
     ("PUT", "/_mock/ids"),
     ("PUT", "/_mock/clock"),
 ]
 HARMLESS = [
-    pytest.param("POST", "/_mock/snapshot", None, marks=COPIES),
     ("GET", "/_mock/faults", None),
     ("POST", "/_mock/faults", {"rules": []}),
     ("DELETE", "/_mock/faults", None),
@@ -317,6 +321,41 @@ def test_reset_forgets_idempotency_keys(mocked: FlaskClient) -> None:
         assert created() != first
 
 
+def filled(app: Flask) -> set[str]:
+    """Return the names of the tables that have rows."""
+    with app.app_context(), database.snapshot() as connection:
+        tables = db.metadata.tables.values()
+        return {each.name for each in tables if connection.row(sa.select(each).limit(1))}
+
+
+def fill_tables(client: FlaskClient) -> None:
+    """Put a row at least into every table. The client gets a key, and signs in."""
+    with client.application.app_context():
+        secret = api_keys.create("default", "", None)
+    client.environ_base["HTTP_AUTHORIZATION"] = bearer(secret)["Authorization"]
+    assert until(lambda: client.get("/admin/").status_code == 302)
+    for key in (secret, "wrong"):  # the failure is after the success, which would forget it
+        form = {"key": key, "csrf_token": token_in(client.get("/admin/sign-in").text)}
+        client.post("/admin/sign-in", data=form)
+    doomed, removed, _ = (create(client, messages=[HELLO], metadata={"a": "1"}) for _ in range(3))
+    client.delete(f"/v1/threads/{removed}")
+    deletion = f"/admin/threads/{doomed}/delete"
+    client.post(deletion, data={"csrf_token": token_in(client.get(deletion).text)})
+    assistant = client.post("/v1/assistants", json={"model": "m"}).json["id"]
+    body = {"assistant_id": assistant, "thread": {"messages": [HELLO]}}
+    run = client.post("/v1/threads/runs", json=body, headers={"Idempotency-Key": "k"}).json
+    address = f"/v1/threads/{run['thread_id']}/runs/{run['id']}"
+    assert until(lambda: client.get(address).json["status"] == "completed")
+
+
+@COPIES
+def test_reset_empties_every_table_but_those_of_access(mocked: FlaskClient) -> None:
+    fill_tables(mocked)
+    assert filled(mocked.application) == set(db.metadata.tables)
+    assert mocked.post("/_mock/reset").status_code == 200
+    assert filled(mocked.application) == {"api_keys", "failed_sign_ins", "sessions"}
+
+
 def test_reset_clears_neither_the_request_log_nor_the_faults(mocked: FlaskClient) -> None:
     mocked.get("/v1/threads")
     set_rules(mocked, {"path": "/nowhere", "status": 503})
@@ -425,6 +464,22 @@ def test_restore_in_memory_brings_back_what_was_searched(live: Server) -> None:
         control(live, "post", "/restore")
         page = sdk.get("/threads", cast_to=object, options={"params": {"q": "hello"}})
     assert [each["id"] for each in page["data"]] == [thread.id]
+
+
+@COPIES
+def test_what_is_refused_after_a_seed_or_restore_says_what_is_done(
+    mocked: FlaskClient, busy_after: Callable[[int], None]
+) -> None:
+    mocked.post("/_mock/snapshot")
+    create(mocked)
+    busy_after(1)
+    answers = [mocked.post("/_mock/seed", data=line("thread_a")), mocked.post("/_mock/restore")]
+    assert [fault(each) for each in answers] == [(503, "database_busy")] * 2
+    told = [each.json["error"]["message"] for each in answers]
+    rest = "but runs were not queued again. Try again in a second."
+    assert told[0] == f"The database is busy; all lines were loaded, {rest}"
+    assert told[1] == f"The database is busy; the snapshot is back, {rest}"
+    assert threads(mocked) == []
 
 
 @COPIES
@@ -776,13 +831,12 @@ def test_a_dropped_connection_is_one_whether_or_not_the_change_was_stored(
 
 @COPIES
 def test_a_dropped_connection_leaves_only_json_on_stderr(live: Server) -> None:
+    before = len(live.log.read_text().splitlines())
     with live.sdk() as sdk, pytest.raises(openai.APIConnectionError):
         sdk.beta.threads.create(extra_headers={"X-Mock-Fault": "drop-after"})
     control(live, "get", "/requests")
-    lines = live.log.read_text().splitlines()
-    snippet = lines.index("    print(client.beta.threads.create())")
-    levels = [json.loads(each).get("level") for each in lines[snippet + 1 :] if each]
-    assert set(levels) == {None}
+    lines = live.log.read_text().splitlines()[before:]
+    assert {json.loads(each).get("level") for each in lines} == {None}
 
 
 @pytest.mark.parametrize("size", [20_000, MAX_FORM_BYTES + 1])
@@ -881,6 +935,7 @@ def test_the_clock_is_set_right_again(mocked: FlaskClient, body: Any) -> None:
         ({"delay_ms": "1ms"}, "rules[0].delay_ms", "invalid_type"),
         ({"drop": "now"}, "rules[0].drop", "invalid_value"),
         ({"times": 0}, "rules[0].times", "integer_below_min_value"),
+        ({"times": 10**9 + 1}, "rules[0].times", "integer_above_max_value"),
         ({"every": 0}, "rules[0].every", "integer_below_min_value"),
         ({"rate": 1.1}, "rules[0].rate", "invalid_type"),
         ({"rate": True}, "rules[0].rate", "invalid_type"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import GUNICORN, bearer, refusal, until
 from flask.testing import FlaskClient
-from runs_client import CALL, RunsClient, Wire, calls_of, text_of
+from runs_client import CALL, SLOW, RunsClient, Wire, calls_of, text_of
 from sentences import (
     Refusal,
     empty_array,
@@ -50,6 +50,10 @@ def answer_to(runs: RunsClient, assistant: str, text: str, **body: Any) -> str:
     """Return what a run answers to a text."""
     run = runs.finished(runs.thread(text), assistant, **body)
     return runs.texts(run["thread_id"])[-1]
+
+
+def counts(runs: RunsClient) -> list[int]:
+    return [rule["runs"] for rule in runs.get("/_mock/replies")["rules"]]
 
 
 def put(runs: RunsClient, body: Any) -> Any:
@@ -132,8 +136,7 @@ def test_a_rule_may_be_of_the_model_in_force(runs: RunsClient, assistant: str) -
 def test_times_counts_runs(runs: RunsClient, assistant: str) -> None:
     runs.reply(DONE, times=2)
     assert [answer_to(runs, assistant, "echo") for _ in range(3)] == ["Done.", "Done.", "echo"]
-    [rule] = runs.get("/_mock/replies")["rules"]
-    assert rule["runs"] == 2
+    assert counts(runs) == [2]
 
 
 def test_a_rule_answers_so_many_of_several_runs_at_once(runs: RunsClient, assistant: str) -> None:
@@ -285,6 +288,10 @@ def test_rules_are_shown_as_they_count(runs: RunsClient) -> None:
         ({"replies": [DONE], "match": ""}, empty_string("rules[0].match")),
         ({"replies": [DONE], "times": 0}, low_integer("rules[0].times", 1, 0)),
         (
+            {"replies": [DONE], "times": 10**9 + 1},
+            high_integer("rules[0].times", 10**9, 10**9 + 1),
+        ),
+        (
             {"replies": [DONE], "assistant": "gpt"},
             wrong_prefix("rules[0].assistant", "gpt", "asst"),
         ),
@@ -356,6 +363,62 @@ AT = "rules[0].replies[0]"
 )
 def test_a_bad_reply_is_refused(runs: RunsClient, reply: Wire, expected: Refusal) -> None:
     assert refusal_of(put(runs, {"rules": [{"replies": [reply]}]})) == expected
+
+
+def seed(runs: RunsClient) -> None:
+    assert runs.client.post("/_mock/seed", data="").status_code == 200
+
+
+def restore(runs: RunsClient) -> None:
+    for control in ("snapshot", "restore"):
+        assert runs.call("POST", f"/_mock/{control}").status_code == 200
+
+
+@pytest.mark.parametrize("stop", [seed, pytest.param(restore, marks=COPIES)])
+def test_runs_that_begin_again_keep_their_rules(
+    runs: RunsClient, assistant: str, stop: Callable[[RunsClient], None]
+) -> None:
+    texts = ["First.", "Second."]
+    runs.rules(*({"times": 1, "replies": [{"text": text, "delay_ms": 1000}]} for text in texts))
+    begun = []
+    for expected in ([1, 0], [1, 1]):
+        begun.append(runs.run(runs.thread("echo"), assistant))
+        assert until(lambda: counts(runs) == expected)  # noqa: B023
+    stop(runs)
+    ended = [runs.wait(run, "completed") for run in begun]
+    assert [runs.texts(run["thread_id"])[-1] for run in ended] == texts
+    assert counts(runs) == [1, 1]
+    assert answer_to(runs, assistant, "echo") == "echo"
+
+
+def cancel_and_delete(runs: RunsClient, run: Wire) -> None:
+    runs.cancel(run)
+    runs.wait(run, "cancelled")
+    for kind, id_ in (("threads", run["thread_id"]), ("assistants", run["assistant_id"])):
+        assert runs.call("DELETE", f"/v1/{kind}/{id_}").status_code == 200
+
+
+def reset(runs: RunsClient, _: Wire) -> None:
+    assert runs.call("POST", "/_mock/reset").status_code == 200
+
+
+@pytest.mark.parametrize("end", [cancel_and_delete, pytest.param(reset, marks=COPIES)])
+def test_a_new_run_with_the_id_of_another_does_not_keep_its_rule(
+    runs: RunsClient, end: Callable[[RunsClient, Wire], None]
+) -> None:
+    def begin() -> Wire:
+        runs.call("PUT", "/_mock/ids", {"seed": 7})
+        assistant = runs.assistant()
+        return runs.run(runs.thread("echo"), assistant)
+
+    runs.rules({"times": 1, "replies": [{"text": "late", "delay_ms": SLOW}]})
+    first = begin()
+    assert until(lambda: counts(runs) == [1])
+    end(runs, first)
+    second = begin()
+    assert second["id"] == first["id"]
+    assert runs.texts(runs.wait(second, "completed")["thread_id"])[-1] == "echo"
+    assert counts(runs) == [1]
 
 
 @COPIES

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import sleep, thread_time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from conftest import Commands, close, until
@@ -13,10 +16,15 @@ from runs_client import CALL, RunsClient, of, text_of
 
 import database
 from app import create_app
+from chat.completion import Completion
 from players import pool
+from players.answers import Call
+from players.turn import Turn
+from rules.errors import AnswerError
 from runs import leases
 
 COPIES = pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")
+PIECES, PIECE = 5_000, "x" * 200
 DONE = {"text": "Done."}
 
 
@@ -48,6 +56,32 @@ def players_of(runs: RunsClient) -> pool.Players:
 
 def is_idle(runs: RunsClient) -> bool:
     return not players_of(runs)._plays
+
+
+def turn_of_pieces(count: int) -> None:
+    turn = Turn(Mock(seq=1, expires_at=1), "thread", 0, None)
+    for part in [Call(0, "f", ""), *[Call(0, "", PIECE)] * count]:
+        turn.take(part)
+
+
+def completion_of_pieces(count: int) -> None:
+    begin, piece = (
+        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": function}]}}]}
+        for function in ({"name": "f"}, {"arguments": PIECE})
+    )
+    chunks = [begin, *[piece] * count]
+    answer = Mock(is_stream=True, events=lambda: chunks, object=lambda each: each)
+    with suppress(AnswerError):  # the arguments are no object
+        list(Completion(answer, 0, None).parts())
+
+
+def process_time_of(take: Callable[[int], None], count: int) -> float:
+    times = []
+    for _ in range(3):  # the shortest: another process may have kept the processor's cache
+        begin = thread_time()
+        take(count)
+        times.append(thread_time() - begin)
+    return min(times)
 
 
 # how many play
@@ -115,6 +149,19 @@ def test_a_cancel_reaches_a_delay(runs: RunsClient, thread: str, assistant: str)
     assert runs.texts(thread) == ["What is new?"]
 
 
+def test_a_cancel_reaches_the_first_run_after_a_rest(
+    runs: RunsClient, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)  # a rest lasts so long
+    runs.reply(DONE)
+    runs.finished(thread, assistant)
+    assert until(lambda: is_idle(runs))
+    sleep(2 * pool.LOOK_SECONDS)  # the process rests by now
+    run = runs.slow(thread, assistant)
+    runs.cancel(run)
+    runs.wait(run, "cancelled")
+
+
 def test_a_cancel_reaches_a_pause_between_two_pieces(
     runs: RunsClient, thread: str, assistant: str
 ) -> None:
@@ -178,7 +225,7 @@ def other(database_url: str) -> Iterator[Flask]:
 def abandon(app: Flask) -> None:
     """Let the players of an app end without writing, as those of a killed process do."""
     players: pool.Players = app.extensions["players"]
-    players._is_paused = players._is_stopped = True
+    players._pauses, players._is_stopped = 1, True
     with players._change:
         players._order("replaced")
     assert until(lambda: not players._at_work)
@@ -336,6 +383,16 @@ def test_a_seed_replaces_the_thread_of_a_run(
     assert runs.texts(thread) == ["What is new?"]
 
 
+def test_of_two_at_once_the_last_to_end_lets_runs_play(
+    runs: RunsClient, thread: str, assistant: str
+) -> None:
+    with players_of(runs).paused():  # as another restore does
+        assert runs.client.post("/_mock/seed", data="").status_code == 200
+        run = runs.run(thread, assistant)
+        assert not until(lambda: runs.see(run)["status"] != "queued", seconds=0.5)
+    assert runs.wait(run, "completed")
+
+
 # drafts
 
 
@@ -371,3 +428,14 @@ def test_text_before_a_call_is_a_message_of_its_own(
     assert runs.texts(thread) == ["What is new?", "One moment.", "Done."]
     kinds = [step["type"] for step in runs.steps(run)]
     assert kinds == ["message_creation", "tool_calls", "message_creation"]
+
+
+# what an answer costs
+
+
+@pytest.mark.parametrize("take", [turn_of_pieces, completion_of_pieces])
+def test_arguments_in_many_pieces_cost_what_their_number_says(
+    take: Callable[[int], None],
+) -> None:
+    few, many = (process_time_of(take, count) for count in (PIECES, 4 * PIECES))
+    assert many < 12 * few  # four times the pieces; the square would be sixteen times

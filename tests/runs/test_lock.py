@@ -1,6 +1,7 @@
 """The lock of a thread: what an active run refuses and allows, and every way out of it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,31 @@ def test_a_change_of_a_due_run_is_refused(
     if body:
         expected = 'Runs in status "expired" do not accept tool outputs.'
     assert refusal_of(answer) == (expected, None, None)
+
+
+@pytest.mark.parametrize("rest", ["cancel", "submit_tool_outputs", "another run"])
+def test_a_run_that_expires_is_counted_once_however_many_changes_are_refused(
+    runs: RunsClient, assistant: str, rest: str
+) -> None:
+    run = runs.waiting(runs.thread(), assistant, instructions="Say hello.")
+    before = expired_runs(runs)
+    runs.move_clock(600)  # from now on the players may end it, too
+    for _ in range(3):
+        if rest == "another run":
+            answer = second_run(runs, run["thread_id"], assistant)
+        else:
+            body = {"tool_outputs": []} if "submit" in rest else None
+            answer = runs.call("POST", f"{of(run)}/{rest}", body)
+        assert answer.status_code == 400
+    assert runs.see(run)["status"] == "expired"
+    assert expired_runs(runs) - before == 1
+
+
+def expired_runs(runs: RunsClient) -> float:
+    """Return how many runs have expired, by the metrics."""
+    text = runs.call("GET", "/metrics").text
+    found = re.search(r'^threads_runs_total{status="expired"} (\S+)', text, re.MULTILINE)
+    return float(found[1]) if found else 0
 
 
 def test_a_frozen_clock_stops_no_run(runs: RunsClient, thread: str, assistant: str) -> None:
