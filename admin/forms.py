@@ -1,15 +1,17 @@
 """The forms of the page: they are read here, and shown again with their faults."""
 
 import re
+from itertools import islice
 from typing import Any, NamedTuple
 
-from flask import current_app, flash, redirect, render_template, request
+from flask import current_app, flash, redirect, render_template, request, session
 from marshmallow import Schema, ValidationError
 from werkzeug.wrappers import Response
 
 from admin.schemas import EditAssistant, ImportLines, NewAssistant
 from rules import fields, refusals
 from rules.errors import ApiError, Fault, faults_by_path
+from rules.form_fields import typed
 from rules.pairs import pair_faults
 from schemas import (
     EFFORTS,
@@ -44,7 +46,9 @@ LIMITS: dict[str, Any] = {
 _MAX_FIELDS = 2 * fields.MAX_METADATA_PAIRS + 12
 _MAX_CHARACTERS = MAX_TEXT_CHARACTERS + 50_000
 _MAX_BYTES_WITHOUT_TEXTS = 16_384
-_MAX_BYTES_SHOWN_AGAIN = 4_000
+_MAX_BYTES_SHOWN_AGAIN = 65_536
+_MAX_BYTES_OF_STRANGERS = 16_384
+_MAX_SHOWN_TO_STRANGERS = 4_000
 _MOST_OF_HEAD = 4_000
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 Answer = str | Response | tuple[str, int] | tuple[str, int, dict[str, str]]
@@ -98,10 +102,17 @@ def show_again(refusal: ApiError) -> Answer:
 
 
 def show_short_again(refusal: ApiError) -> Answer:
-    """Show a short form again, without reading a longer one: anybody may have sent it."""
-    if (request.content_length or _MAX_BYTES_SHOWN_AGAIN + 1) > _MAX_BYTES_SHOWN_AGAIN:
+    """Show a short form again, without reading a longer one: anybody may have sent it.
+
+    Whoever has signed in here gets more of it back: the cookie is signed.
+    """
+    is_stranger = "id" not in session
+    most = _MAX_BYTES_OF_STRANGERS if is_stranger else _MAX_BYTES_SHOWN_AGAIN
+    if (request.content_length or most + 1) > most:
         raise refusal
     refuse_large_form()
+    if is_stranger and sum(map(len, map(str.encode, _typed()))) > _MAX_SHOWN_TO_STRANGERS:
+        raise refusal
     return show_again(refusal)
 
 
@@ -117,19 +128,28 @@ def refuse_large_form() -> None:
     most = kind.fields if kind else _MAX_FIELDS
     request.max_form_parts = most
     data = read_bytes()
-    if _has_long_head(data) if has_parts else data.count(b"&") >= most:
+    if _has_long_heads(data, most) if has_parts else data.count(b"&") >= most:
         raise refusals.form_too_large()
-    length = sum(len(text) for _, texts in request.form.lists() for text in texts)
-    if length > (kind.characters if kind else _MAX_CHARACTERS):
+    if sum(map(len, _typed())) > (kind.characters if kind else _MAX_CHARACTERS):
         raise refusals.form_too_large()
 
 
-def _has_long_head(data: bytes) -> bool:
-    """Return whether a part begins with more headers than a browser sends."""
+def _typed() -> list[str]:
+    """Return what the fields hold, without the frame around it."""
+    return [text for _, texts in request.form.lists() for text in texts]
+
+
+def _has_long_heads(data: bytes, most: int) -> bool:
+    """Return whether a part has more headers than a browser sends, or parts are more than `most`.
+
+    They are counted first: what is read of their heads may be far more than the body.
+    """
     boundary = request.mimetype_params.get("boundary", "").encode()
     begin = re.compile(re.escape(b"--" + boundary) + rb"[ \t]*[\r\n]")
-    ends = (found.end() for found in begin.finditer(data))
-    return any(not _BLANK_LINE.search(data, end, end + _MOST_OF_HEAD) for end in ends)
+    ends = [found.end() for found in islice(begin.finditer(data), most + 1)]
+    return len(ends) > most or any(
+        not _BLANK_LINE.search(data, end, end + _MOST_OF_HEAD) for end in ends
+    )
 
 
 def done(notice: str, address: str) -> Answer:
@@ -146,7 +166,7 @@ def _fields() -> dict[str, Any]:
 
 
 def _texts(name: str) -> list[str]:
-    return [text.replace("\r\n", "\n") for text in request.form.getlist(name)]
+    return [typed(text) for text in request.form.getlist(name)]
 
 
 def _refuse_nul() -> None:
@@ -174,6 +194,10 @@ def _assistant(schema: Schema) -> _Kind:
 
 _RUN = ("assistant_id", "additional_instructions")
 _IMPORT = ("lines", "on_conflict")
+_OF_LINES = _Kind(
+    *("import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES),
+    is_large=True,
+)
 FORMS = {
     "admin.create": _Kind("new.html", CreateThread(), ("messages", "metadata")),
     "admin.save_metadata": _Kind("metadata.html", ModifyThread(), ("metadata",)),
@@ -186,12 +210,7 @@ FORMS = {
     ),
     "admin.create_assistant": _assistant(NewAssistant()),
     "admin.save_assistant": _assistant(EditAssistant()),
-    "admin.import_assistants": _Kind(
-        "import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES
-    ),
-    "admin.import_threads": _Kind(
-        *("import.html", ImportLines(), _IMPORT, _IMPORT, MAX_FORM_BYTES),
-        is_large=True,
-    ),
+    "admin.import_assistants": _OF_LINES,
+    "admin.import_threads": _OF_LINES,
 }
 """The forms, by the view that receives each."""

@@ -21,7 +21,7 @@ def requests(refusal: ApiError | None = None) -> str:
     rows = log_rows.rows(_entries())
     shown = {"rows": log_rows.newest(rows), "count": len(rows), "most": log_rows.MOST_ROWS}
     shown |= {"rules": _rules(), "presets": list(fault_form.PRESETS), "refusal": refusal}
-    return render_template("requests.html", may_reset=views.may_change(), **shown)
+    return render_template("requests.html", may_reset=views.may_reset(), **shown)
 
 
 @bp.get("/requests.json")

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import EXCLUDE, missing, pre_load
 
 from rules import fields
-from rules.form_fields import Day, JsonText, MalformedPair, NumberText
+from rules.form_fields import Day, JsonText, MalformedPair, NumberText, typed
 from schemas import FORMATS, MAX_TOOLS, SORTS, TOOLS, ListThreads, ModifyAssistant
 
 MESSAGES_A_PAGE, MAX_MESSAGES_A_PAGE = 50, 1_000
@@ -22,6 +22,18 @@ class BrowseThreads(ListThreads):
     class Meta(fields.StrictSchema.Meta):
         exclude = ("created_after", "created_before")
         unknown = EXCLUDE
+
+    @pre_load
+    def read_typed(self, texts: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the texts with the line breaks that were typed."""
+        return {
+            name: typed(value) if isinstance(value, str) else _typed_pairs(value)
+            for name, value in texts.items()
+        }
+
+
+def _typed_pairs(pairs: dict[str, str]) -> dict[str, str]:
+    return {typed(key): typed(value) for key, value in pairs.items()}
 
 
 class ExportThread(fields.StrictSchema):

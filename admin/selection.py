@@ -1,5 +1,6 @@
 """The threads that are ticked in the list, or all that match: export, delete, undo."""
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from itertools import chain
 
@@ -86,6 +87,8 @@ def delete(thread_id: str | None = None) -> Answer:
         if refusal.code != "no_room":
             raise
         return confirm_delete(thread_id, refusal)
+    if thread_id and not count:
+        raise refusals.not_found("thread", thread_id)
     if count and is_kept:
         return redirect(_list_behind(), 303)  # the list offers Undo
     return done(f"Deleted {quantity(count, 'thread')}.", _list_behind())
@@ -93,10 +96,15 @@ def delete(thread_id: str | None = None) -> Answer:
 
 @bp.post("/threads/undo")
 def undo_deletion() -> Answer:
-    count, existing = undo.restore(project(), request.form.get("deletion", ""))
+    outcomes = undo.restore(project(), request.form.get("deletion", ""))
+    counts = Counter(outcome.result for outcome in outcomes)
+    count, existing, refused = (counts[each] for each in ("imported", "skipped", "refused"))
     notice = f"{quantity(count, 'thread')} {'is' if count == 1 else 'are'} back."
     if existing:
         notice += f" {existing:,} not: their ids are in use again. Delete those, then undo again."
+    if refused:
+        first = next(outcome.reason for outcome in outcomes if outcome.result == "refused")
+        notice += f" {refused:,} cannot be read: {first}"
     return done(notice, _list_behind())
 
 

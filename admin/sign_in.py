@@ -45,7 +45,7 @@ def _require_sign_in() -> Answer | None:
 def _ask_to_sign_in() -> Answer:
     if request.endpoint in FORMS:
         return show_short_again(refusals.signed_out())
-    if request.path.endswith(".json"):
+    if request.path.endswith(".json") or request.headers.get("Accept") == "application/json":
         raise refusals.not_signed_in()
     wanted = _own_address() if request.method == "GET" else "/admin/"
     return redirect(url_for("admin.sign_in", next=wanted if wanted != "/admin/" else None))

@@ -28,7 +28,7 @@ _MESSAGES, _EXPORT = schemas.BrowseMessages(), schemas.ExportThread()
 
 
 @bp.get("/threads/<thread_id>")
-def thread(thread_id: str) -> Answer:
+def thread(thread_id: str) -> str:
     query = read_query(_MESSAGES)
     transcript.expire(thread_id)
     with database.snapshot() as connection:
@@ -43,8 +43,7 @@ def thread(thread_id: str) -> Answer:
     if part.has_next or active is None:
         return render_template("thread.html", **shown)
     shown["entries"] += [("message", active.draft)] if active.draft else []
-    headers = transcript.reload_headers(active.run)
-    return render_template("thread.html", **shown), 200, headers
+    return render_template("thread.html", reload=transcript.reload(active.run), **shown)
 
 
 def _read(

@@ -5,6 +5,7 @@ from typing import Any
 from flask import request, url_for
 
 import database
+from admin import sign_in
 from database import Connection
 from players import pool
 from rules.errors import ApiError
@@ -15,6 +16,15 @@ from web.request import project
 _RELOADS = ("queued", "in_progress", "cancelling")
 _KEPT = ("q", "view", "limit", "list")
 _PLACES = ("after", "before", "at", "order")
+
+
+@sign_in.bp.url_defaults
+def keep(_: str, values: dict[str, Any]) -> None:
+    """Keep the list behind a transcript, the words and the view in each address of its thread."""
+    if "thread_id" in values:
+        for name in _KEPT:
+            if name in request.args:
+                values.setdefault(name, request.args[name])
 
 
 def link(thread_id: str, stays: bool = False, **changes: Any) -> str:
@@ -33,13 +43,13 @@ def expire(thread_id: str) -> None:
         database.write(lambda connection: states.expire_due(connection, project(), thread_id))
 
 
-def reload_headers(run: Any) -> dict[str, str]:
-    """Return the headers that load the page again while a run changes by itself."""
+def reload(run: Any) -> str:
+    """Return when a page without a script loads again, and what; empty unless a run changes."""
     if run["status"] not in _RELOADS:
-        return {}
+        return ""
     # A browser that is at an anchor does not load the same address again.
     address = url_for("admin.end", thread_id=run["thread_id"])
-    return {"Refresh": f"2; url={address}" if "at" in request.args else "2"}
+    return f"2; url={address}" if "at" in request.args else "2"
 
 
 def choice(connection: Connection) -> dict[str, Any]:

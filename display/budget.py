@@ -8,7 +8,7 @@ import orjson
 from display.texts import short
 
 MAX_MARKDOWN_WORK = 8_000
-"""A text that takes more is shown as it is. An ordinary text takes a third of it, or less."""
+"""A text that takes more is shown as it is. Ordinary texts take far less."""
 CUT_CHARACTERS = 200
 _MAX_PRETTY = 20_000
 

@@ -17,8 +17,9 @@ def short_id(id_: str) -> str:
 
 
 def quantity(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 thread`, `1,234 threads`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Return a count with its noun: `1 thread`, `1,234 threads`, `2 searches`."""
+    plural = f"{noun}es" if noun.endswith(("ch", "s", "sh", "x")) else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def pretty(value: Any) -> str:
@@ -39,7 +40,7 @@ def form_texts(assistant: dict[str, Any]) -> dict[str, Any]:
 def tools_in_words(tools: list[dict[str, Any]]) -> str:
     """Return the kinds of an assistant's tools, with their numbers."""
     counts = Counter(tool["type"].replace("_", " ") for tool in tools)
-    words = [kind if count == 1 else f"{count} {kind}s" for kind, count in counts.items()]
+    words = [kind if count == 1 else quantity(count, kind) for kind, count in counts.items()]
     return ", ".join(words) or "none"
 
 

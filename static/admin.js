@@ -4,17 +4,20 @@
 const status = document.getElementById("status");
 const copyOf = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
-function say(text) {
+/** Show a line, for a moment or until the caller removes it. Return it. */
+function say(text, lasts = false) {
   const line = document.createElement("p");
   line.className = "flash toast";
   line.textContent = text;
   status.replaceChildren(line);
-  setTimeout(() => line.remove(), 4000);
+  if (!lasts) setTimeout(() => line.remove(), 4000);
+  return line;
 }
 
 async function copy(button, source) {
   try {
-    await navigator.clipboard.writeText(source.title || source.textContent);
+    const text = source.hasAttribute("title") ? source.title : source.textContent;
+    await navigator.clipboard.writeText(text);
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);
     say("Copied.");
@@ -73,8 +76,10 @@ for (const form of document.querySelectorAll("form[method=post]")) {
     sent = true;
     event.submitter?.setAttribute("aria-busy", "true");
   });
-  addEventListener("pageshow", () => {
+  const free = () => {
     sent = false;
     for (const button of form.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
-  });
+  };
+  addEventListener("pageshow", free);
+  form.addEventListener("input", free); // a person who stopped the sending tries something else
 }

@@ -11,7 +11,7 @@
   async function readJson(address) {
     try {
       const answer = await fetch(address);
-      return answer.ok ? await answer.json() : null;
+      return !isSignedOut(answer) && answer.ok ? await answer.json() : null;
     } catch {
       return null; // the server is away, perhaps for a moment
     }
@@ -82,24 +82,35 @@
     bar.hidden = false;
   }
 
+  /** Return whether a thread is new here, and did not just move up from the next page. */
+  function isNews(page, { id }, number) {
+    if (shown.has(id)) return false;
+    if (!document.querySelector(".pages [rel=next]")) return true;
+    const lastActive = Number(page.states[id].split(" ")[1]);
+    const isBeforeKnown = page.data.slice(number).some((thread) => shown.has(thread.id));
+    return isBeforeKnown || lastActive > Number(news.dataset.now);
+  }
+
   async function look() {
     const twin = new URL(document.querySelector("link[rel=alternate]").href);
     twin.searchParams.set("states", "1");
     const page = await readJson(twin);
     if (!page || document.hidden) return;
     const ids = page.data.map((thread) => thread.id);
-    const strange = page.data.filter((thread) => !shown.has(thread.id));
+    const strange = page.data.filter((thread, number) => isNews(page, thread, number));
     const fresh = strange.filter((thread) => thread.created_at >= Number(news.dataset.now)).length;
     const changed = ids.filter((id) => shown.has(id) && page.states[id] !== shown.get(id)).length;
     const isInPlace = ids.join() === [...shown.keys()].slice(0, ids.length).join();
     const active = strange.length - fresh + changed;
     if (strange.length || (changed && !isInPlace)) {
       tell(fresh, active, strange.length === ids.length && page.has_more);
-    } else if (changed || ids.length !== shown.size) await show();
+    } else if (changed || ids.join() !== [...shown.keys()].join()) await show();
   }
 
   async function show() {
-    const page = await pageOf(await fetch(location.href));
+    const answer = await fetch(location.href).catch(() => null);
+    if (!answer || isSignedOut(answer) || !answer.ok) return;
+    const page = await pageOf(answer);
     const [body, ours] = [page, document].map((each) => each.querySelector("[data-rows]"));
     if (!body || !ours) return location.reload();
     const ticked = boxes().filter((box) => box.checked).map((box) => box.value);

@@ -54,8 +54,11 @@ function lastKnown() {
 
 async function look() {
   const answer = await fetch(`/admin/requests.json?after=${lastKnown()}`);
-  if (answer.status === 401 || answer.status === 404) return location.reload();
-  if (!answer.ok) return;
+  if (answer.status === 404) {
+    say("This server shows no requests any more.");
+    return false;
+  }
+  if (isSignedOut(answer) || !answer.ok) return;
   const { data, is_whole, rules } = await answer.json();
   const left = new Set(data.map((request) => request.request_id));
   if (is_whole) for (const row of [...rows.rows]) if (!left.has(row.dataset.id)) row.remove();

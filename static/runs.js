@@ -13,10 +13,29 @@ async function* eventsOf(body) {
     const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const [, name, data] = /^event: (.*)\ndata: (\{.*)$/.exec(block) ?? [];
+      // A dot leaves out U+2028 and U+2029, which a text may hold.
+      const [, name, data] = /^event: ([^\n]*)\ndata: (\{[^\n]*)$/.exec(block) ?? [];
       if (name) yield [name, JSON.parse(data)];
     }
   }
+}
+
+// A message that is typed but not sent outlives the page: a run ends with another one.
+const typed = document.getElementById("content").form;
+const place = `typed ${here}`;
+
+function keepTyped() {
+  const { role, content } = typed.elements;
+  if (content.value) sessionStorage.setItem(place, JSON.stringify([role.value, content.value]));
+}
+
+function bringTyped() {
+  const { role, content } = typed.elements;
+  const kept = sessionStorage.getItem(place);
+  sessionStorage.removeItem(place);
+  if (!kept || content.value) return;
+  [role.value, content.value] = JSON.parse(kept);
+  content.dispatchEvent(new Event("input")); // its length is shown
 }
 
 class Panel {
@@ -26,15 +45,21 @@ class Panel {
     this.state = this.panel.querySelector(".state");
     this.stop = this.panel.querySelector("button");
     this.stop.addEventListener("click", () => this.cancel());
-    end.replaceChildren(this.panel);
+    for (const part of end.children) part.hidden = true; // they keep what is typed
+    end.append(this.panel);
     this.panel.scrollIntoView({ block: "end" });
   }
 
-  cancel() {
+  async cancel() {
     this.stop.disabled = true;
     const body = new URLSearchParams({ csrf_token: this.token });
+    const headers = { Accept: "application/json" }; // 401 is no redirect then
     // The page that comes when the stream ends shows the notice, not this answer.
-    fetch(`${here}/runs/${this.run}/cancel`, { method: "POST", body, redirect: "manual" });
+    const sent = { method: "POST", body, headers, redirect: "manual" };
+    const answer = await fetch(`${here}/runs/${this.run}/cancel`, sent).catch(() => null);
+    if (answer?.type === "opaqueredirect") return;
+    this.stop.disabled = false;
+    if (!answer || !isSignedOut(answer)) say("The run is not stopped: try again.");
   }
 
   take(name, data) {
@@ -69,7 +94,7 @@ class Panel {
 }
 
 async function play(form) {
-  const fields = new URLSearchParams(new FormData(form));
+  const fields = new FormData(form);
   const headers = { Accept: "text/event-stream" };
   const answer = await fetch(form.action, { method: "POST", body: fields, headers }).catch(() => null);
   if (!answer?.headers.get("Content-Type")?.startsWith("text/event-stream")) return form.submit();
@@ -77,7 +102,7 @@ async function play(form) {
   try {
     for await (const [name, data] of eventsOf(answer.body)) panel.take(name, data);
   } finally {
-    location.replace(`${here}/end`);
+    location.replace(end.dataset.end);
   }
 }
 
@@ -88,3 +113,6 @@ for (const form of document.querySelectorAll("form[data-stream]")) {
     play(form);
   });
 }
+
+end.addEventListener("submit", (event) => event.target === typed || keepTyped());
+bringTyped();

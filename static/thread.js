@@ -3,11 +3,10 @@
 
 {
   const transcript = document.querySelector(".transcript");
-  const active = end.dataset.active;
   const query = new URLSearchParams(location.search);
   const NEAR_PIXELS = 160; // so near the end, the page follows what comes
 
-  const messages = () => [...transcript.querySelectorAll("article.message[id]")];
+  const messages = () => [...transcript.querySelectorAll("article.message[id]:not([data-draft])")];
 
   // Days, in the zone of the browser.
 
@@ -29,9 +28,12 @@
   // The text of a message.
 
   async function copyText(button) {
-    const answer = await fetch(button.dataset.text);
-    const parts = answer.ok ? (await answer.json()).content : [];
+    const answer = await fetch(button.dataset.text).catch(() => null);
+    if (answer && isSignedOut(answer)) return;
+    if (!answer?.ok) return say("The server gives no text: nothing is copied.");
+    const parts = (await answer.json()).content;
     const texts = parts.map((part) => part.text?.value ?? part.refusal).filter((text) => text);
+    if (!texts.length) return say("This message has no text.");
     try {
       await navigator.clipboard.writeText(texts.join("\n\n"));
       say("Copied.");
@@ -59,14 +61,15 @@
   const bar = copyOf("fresh");
   const reveal = bar.firstElementChild;
   reveal.addEventListener("click", async () => {
-    const [first] = await append();
+    const [first] = append(await readNews());
     first?.scrollIntoView({ block: "center" });
     first?.focus();
   });
 
-  function addressOf(twin) {
-    const last = messages().at(-1)?.id;
-    const more = last ? { after: last } : { order: "asc" };
+  /** Return the address of what comes after a message: the last one, or an earlier one (-2). */
+  function addressOf(twin, number) {
+    const after = messages().at(number)?.id;
+    const more = after ? { after } : { order: "asc" };
     const kept = Object.fromEntries([...query].filter(([name]) => ["q", "view"].includes(name)));
     return `${here}${twin}?${new URLSearchParams({ ...more, limit: "100", ...(twin ? {} : kept) })}`;
   }
@@ -78,23 +81,31 @@
     else if (!bar.isConnected) transcript.after(bar);
   }
 
-  async function append() {
-    const answer = await fetch(addressOf(""));
-    if (!answer.ok) return [];
+  /** Return the page of the news. It begins with the last message: runs stand beside that. */
+  async function readNews() {
+    const answer = await fetch(addressOf("", -2)).catch(() => null);
+    if (!answer || isSignedOut(answer) || !answer.ok) return null;
     const page = await pageOf(answer);
-    if (active && !page.getElementById("end").dataset.active) {
-      location.replace(`${here}/end`); // the run is over: the forms are free
-      return [];
-    }
+    if (!hasOtherForms(page)) return page;
+    keepTyped();
+    location.replace(end.dataset.end);
+    return null;
+  }
+
+  const entriesOf = (page) => [...page.querySelector(".transcript").children];
+
+  /** Append what is not here yet. Return the messages among it. */
+  function append(page) {
+    if (!page) return [];
     const known = new Set([...transcript.querySelectorAll("[id]")].map((entry) => entry.id));
-    const entries = [...page.querySelector(".transcript").children].filter(
-      (entry) => entry.matches("article, section, .day") && !known.has(entry.id),
-    );
+    const kinds = transcript.querySelector(".day") ? "article, section" : "article, section, .day";
+    const entries = entriesOf(page).filter((entry) => entry.matches(kinds) && !known.has(entry.id));
+    count("");
+    if (!entries.length) return [];
     transcript.querySelector(".nothing")?.remove();
     transcript.append(...entries.map(equip));
     if (transcript.querySelector(".day")) showDays();
     showTotal(page.querySelector("[data-total]")?.textContent);
-    count("");
     return entries.filter((entry) => entry.matches("article"));
   }
 
@@ -105,24 +116,68 @@
     }
   }
 
+  // A run that goes on.
+
+  const GOES_ON = ["queued", "in_progress", "cancelling"];
+
+  /** Return whether the run that is shown has ended or waits, so that the forms are others. */
+  function hasOtherForms(page) {
+    const [was, is] = [end, page.getElementById("end")].map((each) => each.dataset.active);
+    return Boolean(was) && was !== is && !(GOES_ON.includes(was) && GOES_ON.includes(is));
+  }
+
+  /** Return what an entry shows, without its times, which grow. */
+  function contentOf(entry) {
+    return [".state", ".bubble", ".steps"].map((part) => entry.querySelector(part)?.innerHTML).join();
+  }
+
+  /** Show an entry as it is now; what a person unfolded stays so. */
+  function renew(entry, now) {
+    const unfolded = [...entry.querySelectorAll("details")].map((each) => each.open);
+    now.querySelectorAll("details").forEach((each, number) => {
+      each.open = unfolded[number] ?? each.open;
+    });
+    if (contentOf(entry) === contentOf(now)) return;
+    entry.toggleAttribute("data-draft", "draft" in now.dataset);
+    entry.replaceChildren(...equip(now).childNodes);
+  }
+
+  /** Show how far the run is, and how much of its message is written. */
+  function showRun(page) {
+    const known = [...transcript.querySelectorAll(".run, [data-draft]")];
+    for (const now of entriesOf(page)) {
+      const entry = known.find((each) => each.id === now.id);
+      if (entry) renew(entry, now);
+    }
+    const now = page.getElementById("end");
+    end.dataset.active = now.dataset.active;
+    end.querySelector(".state").replaceWith(now.querySelector(".state"));
+  }
+
   const isAtEnd = () => end.getBoundingClientRect().top < innerHeight + NEAR_PIXELS;
 
   async function look() {
     // A run that streams here ends with a page of its own.
     if (document.getElementById("live-run")) return;
-    const answer = await fetch(addressOf(".json"));
-    if (answer.status === 401) return location.reload();
+    const answer = await fetch(addressOf(".json", -1));
+    if (isSignedOut(answer)) return;
     if (answer.status === 404) {
       say("This thread is deleted.");
       return false;
     }
     if (!answer.ok) return;
     const { data, has_more } = (await answer.json()).messages;
-    if (!data.length) return;
-    if (!isAtEnd()) return count(`${data.length}${has_more ? "+" : ""}`);
+    const goesOn = GOES_ON.includes(end.dataset.active);
+    if (!data.length && !goesOn) return;
+    const isNear = isAtEnd();
+    const page = isNear || goesOn ? await readNews() : null;
     const follows = end.getBoundingClientRect().bottom < innerHeight + NEAR_PIXELS;
-    await append();
-    if (follows) scrollTo(0, document.documentElement.scrollHeight);
+    const height = document.documentElement.scrollHeight;
+    if (page && goesOn) showRun(page);
+    if (isNear) append(page);
+    else count(data.length ? `${data.length}${has_more ? "+" : ""}` : "");
+    const grows = document.documentElement.scrollHeight > height;
+    if (follows && grows) scrollTo(0, document.documentElement.scrollHeight);
   }
 
   // The hits of a search.
@@ -132,6 +187,7 @@
 
   function walkHits(event) {
     const marks = [...transcript.querySelectorAll("mark")];
+    if (!marks.length) return; // the page shows less than the search finds: the link leads
     marks[current]?.classList.remove("current");
     if (current < 0) {
       const from = document.querySelector("article:target") ?? transcript;

@@ -19,7 +19,7 @@ function showTimes(root) {
     const format = time.dateTime.includes(".") ? asExactClock : asClock;
     if (time.title) time.title = asWhole.format(moment);
     if (time.className === "clock") time.textContent = format.format(moment);
-    if (time.dataset.age) time.begun = performance.now() / 1000 - Number(time.dataset.age);
+    if (time.dataset.age) time.begun = Date.now() / 1000 - Number(time.dataset.age);
   }
 }
 
@@ -30,8 +30,10 @@ function inWords(age) {
   }
 }
 
+// `performance.now` stands still while a machine sleeps. A clock that is wrong does not matter: only
+// differences count.
 function age() {
-  const now = performance.now() / 1000;
+  const now = Date.now() / 1000;
   for (const time of document.querySelectorAll("time[data-age]")) {
     const words = inWords(now - time.begun);
     if (time.textContent !== words) time.textContent = words;

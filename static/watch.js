@@ -31,3 +31,37 @@ function tellInTitle(news) {
 async function pageOf(answer) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
+
+// A page keeps what is typed when the sign-in ends, and sends nothing until the next one.
+
+let signedOut = null; // the line that says so
+
+/** Return whether an answer is one to a person who is signed out; say so until one is not. */
+function isSignedOut(answer) {
+  const isOut = answer.status === 401 || new URL(answer.url).pathname === "/admin/sign-in";
+  if (isOut) tellSignedOut();
+  else if (signedOut && answer.ok) goOn().catch(() => {}); // the next answer tries again
+  return isOut;
+}
+
+function tellSignedOut() {
+  if (!signedOut?.isConnected) signedOut = say("You are signed out: sign in in another tab.", true);
+}
+
+/** Take the token of the new sign-in: that of the old one is refused. */
+async function goOn() {
+  const page = await pageOf(await fetch(location.href));
+  const fresh = page.querySelector("[name=csrf_token]");
+  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = fresh.value;
+  signedOut?.remove();
+  signedOut = null;
+}
+
+function hold(event) {
+  if (!signedOut || event.target.method !== "post") return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  tellSignedOut();
+}
+
+document.addEventListener("submit", hold, true);

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import Markup
-from pages import token_in
+from pages import submit_form, token_in
 from werkzeug.test import TestResponse
 
 import config
@@ -43,7 +43,7 @@ def make_thread(client: FlaskClient) -> MakeThread:
 
 def submit(client: FlaskClient, form_at: str, to: str, **fields: Any) -> TestResponse:
     """Send a form with the token of the page that holds it."""
-    return client.post(to, data=hidden(client.get(form_at).text) | fields)
+    return submit_form(client, client.get(form_at).text, to, fields)
 
 
 def hidden(page: str) -> dict[str, str]:
@@ -550,6 +550,19 @@ def test_deleting_one_thread_asks_once(client: FlaskClient, make_thread: MakeThr
     assert submit(client, form, form).location == "/admin/"
     assert client.get(f"/v1/threads/{thread_id}").status_code == 404
     assert client.get(form).status_code == 404
+
+
+def test_deleting_a_thread_that_is_gone_says_so(
+    client: FlaskClient, make_thread: MakeThread
+) -> None:
+    thread_id = make_thread("hi")
+    form = f"/admin/threads/{thread_id}/delete"
+    page = client.get(form).text
+    client.delete(f"/v1/threads/{thread_id}")
+    answer = submit_form(client, page, form, {})
+    assert answer.status_code == client.get(form).status_code == 404
+    assert f"No thread found with id &#39;{thread_id}&#39;." in answer.text
+    assert "Deleted" not in client.get("/admin/").text
 
 
 def test_deleting_what_cannot_be_an_id_is_refused_before_the_database(client: FlaskClient) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from pages import token_in
+from pages import submit_form, token_in
 from werkzeug.test import TestResponse
 
 from access import api_keys
@@ -37,7 +37,7 @@ def make(client: FlaskClient) -> Make:
 
 def submit(client: FlaskClient, form_at: str, to: str, **texts: Any) -> TestResponse:
     """Send a form with the token of the page that holds it."""
-    return client.post(to, data={"csrf_token": token_of(client, form_at)} | texts)
+    return submit_form(client, client.get(form_at).text, to, texts)
 
 
 def token_of(client: FlaskClient, address: str) -> str:
@@ -136,6 +136,15 @@ def test_every_field_is_stored_as_the_api_stores_it(client: FlaskClient) -> None
     assert {**of_form, **{name: of_api[name] for name in own}} == of_api
 
 
+def test_a_small_number_is_saved_as_it_is_shown(client: FlaskClient, make: Make) -> None:
+    address = f"/admin/assistants/{make(temperature=0.00001, top_p=1e-300)}"
+    shown = texts_of(client.get(address).text)
+    assert shown["temperature"] == "1e-05"
+    assert submit(client, address, address, **shown).status_code == 303
+    stored = client.get(f"/v1{address.removeprefix('/admin')}").json
+    assert (stored["temperature"], stored["top_p"]) == (0.00001, 1e-300)
+
+
 def test_blank_fields_are_the_defaults_of_the_api(client: FlaskClient, make: Make) -> None:
     location = create(client, model="gpt-4o", tools=" ", temperature="", id=" ").location
     of_form = client.get(f"/v1{location.removeprefix('/admin')}").json
@@ -222,6 +231,7 @@ def test_the_api_and_the_form_of_an_assistant_take_no_id(client: FlaskClient, ma
             "Missing required parameter: 'tools[0].function.name'.",
         ),
         ("temperature", "2.5", "Expected a value <= 2, but got 2.5 instead."),
+        ("temperature", "1e999", "Expected a value <= 2, but got inf instead."),
         ("temperature", "warm", "expected a decimal, but got a string instead"),
         ("temperature", "nan", "expected a decimal, but got a string instead"),
         ("top_p", "-1", "Expected a value >= 0"),
@@ -308,15 +318,17 @@ def test_the_longest_instructions_and_tools_fit_in_a_form(client: FlaskClient) -
 
 def test_a_row_tells_name_id_model_tools_and_age(client: FlaskClient, make: Make) -> None:
     assistant_id = make(name="Tutor", tools=[FUNCTION, FUNCTION, {"type": "code_interpreter"}])
-    make(model="gpt-4o-mini")
+    make(model="gpt-4o-mini", tools=[{"type": "file_search"}] * 2)
+    make()
     page = client.get("/admin/assistants").text
     assert f'href="/admin/assistants/{assistant_id}">Tutor</a>' in page
     assert f'title="{assistant_id}"' in page
     assert ">gpt-4o</td>" in page
     assert "2 functions, code interpreter</td>" in page
+    assert ">2 file searches</td>" in page
     assert "none</td>" in page
     assert "Without a name" in page
-    assert page.count("just now</time>") == 2
+    assert page.count("just now</time>") == 3
 
 
 def test_newer_and_older_walk_every_assistant_once(client: FlaskClient, make: Make) -> None:

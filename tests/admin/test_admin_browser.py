@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -320,6 +319,15 @@ def test_a_form_is_sent_once_by_a_double_click(site: Server, visit: Visit) -> No
     assert [form.evaluate(click), form.evaluate(click)] == [True, False]
 
 
+def test_a_form_that_is_changed_is_sent_again(site: Server, visit: Visit) -> None:
+    page = visit(site, "/admin/threads/import")
+    click = "form => form.dispatchEvent(new SubmitEvent('submit', { cancelable: true }))"
+    form = page.locator("form", has=page.get_by_role("button", name="Import"))
+    assert form.evaluate(click)
+    page.get_by_label("Or lines").fill("{}")
+    assert [form.evaluate(click), form.evaluate(click)] == [True, False]
+
+
 @with_and_without_script
 def test_back_ticks_no_thread_that_a_person_did_not(
     site: Server, visit: Visit, script: bool
@@ -457,6 +465,18 @@ def test_a_person_makes_edits_exports_deletes_and_imports_an_assistant(
     expect(page.get_by_label("Name")).to_have_value(name)
 
 
+def test_a_saved_assistant_keeps_the_lines_of_its_name(site: Server, visit: Visit) -> None:
+    body = {"model": "gpt\n4o", "name": "two\nlines"}
+    assistant_id = call(site, "POST", "/v1/assistants", body)["id"]
+    page = visit(site, f"/admin/assistants/{assistant_id}")
+    page.get_by_label("Description").fill("new")
+    press(page, "Save")
+    expect(page.get_by_role("status")).to_contain_text("saved")
+    stored = call(site, "GET", f"/v1/assistants/{assistant_id}")
+    assert body | {"description": "new"} == {name: stored[name] for name in (*body, "description")}
+    find_nothing(page)
+
+
 @with_and_without_script
 def test_a_person_runs_an_assistant_and_reads_its_answer(
     site: Server, visit: Visit, script: bool
@@ -488,6 +508,45 @@ def test_a_person_stops_a_run(site: Server, visit: Visit, script: bool) -> None:
     expect(page.get_by_role("button", name="Add message")).to_be_enabled()
 
 
+LINES = "a\u2028b\u2029c"
+
+
+def begin(site: Server, visit: Visit, thread_id: str, name: str, **answer: Any) -> Page:
+    """Run a new assistant on the page of a thread, beside a message that is typed but not sent."""
+    body = {"model": "gpt-4o", "name": name, "instructions": LINES}
+    reply(site, call(site, "POST", "/v1/assistants", body)["id"], answer)
+    page = visit(site, f"/admin/threads/{thread_id}")
+    page.get_by_label("Role").select_option("assistant")
+    page.get_by_label("Text").fill("typed")
+    page.get_by_label("Assistant", exact=True).select_option(label=f"{name} · gpt-4o")
+    press(page, "Run")
+    return page
+
+
+def test_a_run_shows_any_text_and_keeps_what_is_typed(site: Server, visit: Visit) -> None:
+    answer = {"text": LINES * 4, "chunk_characters": 5, "chunk_ms": 700}
+    page = begin(site, visit, make(site, "How is it?"), "Separated", **answer)
+    live = page.get_by_role("region", name="A run is active")
+    expect(live.locator(".state")).to_have_text("in progress")
+    expect(live.get_by_role("button", name="Stop")).to_be_enabled()
+    expect(page.locator("article:not([id])")).to_contain_text(LINES)
+    expect(page.locator(".run .state")).to_have_text("completed")
+    expect(page.get_by_label("Text")).to_have_value("typed")
+    expect(page.get_by_label("Role")).to_have_value("assistant")
+
+
+def test_a_stop_that_fails_is_said(site: Server, visit: Visit) -> None:
+    answer = {"text": "It is mild. " * 99, "chunk_ms": 200}
+    page = begin(site, visit, make(site, "How is it?"), "Unstopped", **answer)
+    stop = page.get_by_role("button", name="Stop")
+    page.route("**/cancel", lambda route: route.abort())
+    stop.click()
+    expect(page.get_by_text("The run is not stopped: try again.")).to_be_visible()
+    page.unroute("**/cancel")
+    stop.click()
+    expect(page.locator(".run .state")).to_have_text("cancelled")
+
+
 @with_and_without_script
 def test_a_person_hands_in_the_outputs_of_calls(site: Server, visit: Visit, script: bool) -> None:
     called = {"name": "get_weather", "arguments": {"city": "Rome"}}
@@ -503,14 +562,39 @@ def test_a_person_hands_in_the_outputs_of_calls(site: Server, visit: Visit, scri
     expect(page.locator(".steps pre.output")).to_have_text('{\n  "degrees": 20\n}')
 
 
-def test_an_open_thread_follows_a_run_that_goes_on(site: Server, visit: Visit) -> None:
+@with_and_without_script
+def test_an_open_thread_follows_a_run_that_goes_on(
+    site: Server, visit: Visit, script: bool
+) -> None:
     assistant_id = assistant(site, "Slow")
     reply(site, assistant_id, {"text": "It is mild.", "delay_ms": 1500})
     thread_id = make(site, "How is it?")
     call(site, "POST", f"/{thread_id}/runs", {"assistant_id": assistant_id})
-    page = visit(site, f"/admin/threads/{thread_id}", script=False)
+    page = visit(site, f"/admin/threads/{thread_id}", script)
     expect(page.locator(".run .state")).to_have_text("in progress")
     expect(page.locator(".run .state")).to_have_text("completed")
+    expect(page.get_by_role("article").nth(1)).to_contain_text("It is mild.")
+    expect(page.get_by_role("button", name="Add message")).to_be_enabled()
+
+
+def test_a_script_shows_what_a_run_writes_on_the_same_page(site: Server, visit: Visit) -> None:
+    assistant_id = assistant(site, "Writer")
+    reply(site, assistant_id, {"text": "It is mild. " * 16, "delay_ms": 2000, "chunk_ms": 1500})
+    thread_id = make(site, "How is it?")
+    call(site, "POST", f"/{thread_id}/runs", {"assistant_id": assistant_id})
+    page = visit(site, f"/admin/threads/{thread_id}")
+    page.evaluate("window.isFirst = true")
+    answer = page.get_by_role("article").nth(1)
+    expect(answer).to_contain_text("It is mild. It")
+    expect(answer).to_contain_text("being written")
+    page.locator(".steps").evaluate("steps => { steps.open = true; }")
+    written = answer.locator(".bubble").inner_text()
+    assert until(lambda: answer.locator(".bubble").inner_text() != written)
+    expect(page.locator(".steps")).to_have_attribute("open", "")
+    expect(page.locator("#end .state")).to_have_text("in progress")
+    assert page.evaluate("window.isFirst")
+    expect(page.locator(".run .state")).to_have_text("completed")
+    expect(answer).not_to_contain_text("being written")
 
 
 def test_a_refused_run_is_explained_with_a_script_too(site: Server, visit: Visit) -> None:
@@ -537,6 +621,16 @@ def test_script_copies_ids_and_code(site: Server, visit: Visit) -> None:
     page.get_by_role("button", name="Copy message id").click()
     page.wait_for_function(HAS_COPIED, arg="msg_")
     expect(page.get_by_role("status")).to_have_text("Copied.")
+
+
+def test_an_empty_value_is_copied_as_it_is(site: Server, visit: Visit) -> None:
+    thread_id = make(site, "copy me", k="")
+    permissions = ["clipboard-read", "clipboard-write"]
+    page = visit(site, f"/admin/threads/{thread_id}", permissions=permissions)
+    page.evaluate("navigator.clipboard.writeText('before')")
+    page.get_by_role("button", name="Copy value of k").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == ""
 
 
 def test_script_selects_all_and_slash_finds_the_search(site: Server, visit: Visit) -> None:
@@ -819,11 +913,7 @@ def keyed(locked: tuple[Server, str, Flask]) -> tuple[Server, str]:
 
 
 def asks_for_a_key(server: Server) -> bool:
-    try:
-        urlopen(f"{server.root_url}/v1/threads").close()
-    except HTTPError as error:
-        return error.code == 401
-    return False
+    return server.call("GET", "/v1/threads").status == 401
 
 
 @with_and_without_script
@@ -842,6 +932,29 @@ def test_a_person_signs_in_and_out(keyed: tuple[Server, str], visit: Visit, scri
 def try_key(page: Page, key: str) -> None:
     page.get_by_label("API key").fill(key)
     press(page, "Sign in")
+
+
+def test_what_is_typed_outlives_the_sign_in(keyed: tuple[Server, str], visit: Visit) -> None:
+    server, secret = keyed
+    page = visit(server, "/admin/threads/new")
+    try_key(page, secret)
+    page.get_by_label("Text").fill("hi")
+    press(page, "Create thread")
+    page.get_by_label("Text").fill("typed " * 1_000)
+    other = page.context.new_page()
+    other.goto("/admin/")
+    press(other, "Sign out")
+    signed_out = page.get_by_text("You are signed out: sign in in another tab.")
+    expect(signed_out).to_be_visible()
+    press(page, "Add message")
+    expect(page.get_by_label("Text")).to_have_value("typed " * 1_000)
+    try_key(other, secret)
+    expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+    expect(signed_out).to_have_count(0)
+    press(page, "Add message")
+    expect(page.locator("article:target")).to_contain_text("typed typed")
+    address = f"/v1/threads/{page.url.partition('/threads/')[2].partition('?')[0]}"
+    assert server.call("DELETE", address, Authorization=f"Bearer {secret}").status == 200
 
 
 def test_axe_finds_nothing_at_the_sign_in_and_in_its_header(

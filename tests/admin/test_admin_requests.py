@@ -289,6 +289,7 @@ def test_a_second_rule_leaves_the_counts_of_the_first(mocked: FlaskClient) -> No
         ({"status": "200"}, "integer below minimum value"),
         ({"status": "many"}, "status"),
         ({"status": "500", "times": "0"}, "times"),
+        ({"status": "500", "times": "9" * 30}, "integer above maximum value"),
         ({"preset": "nothing"}, "the rule does nothing"),
     ],
     ids=str,
@@ -338,6 +339,12 @@ def test_reset_is_confirmed_and_returns_to_the_seed(mocked: FlaskClient) -> None
     assert "Reset everything" in mocked.get(PAGE).text
     assert submit(mocked, "reset").status_code == 303
     assert mocked.get("/v1/threads").json["data"] == []
+
+
+def test_a_reset_is_offered_where_it_works(mocked: FlaskClient) -> None:
+    is_offered = "Reset everything" in mocked.get(PAGE).text
+    assert submit(mocked, "reset").status_code == (303 if is_offered else 403)
+    assert is_offered == (mocked.post("/_mock/reset").status_code == 200)
 
 
 def test_a_database_that_is_kept_offers_no_reset_and_refuses_it(client: FlaskClient) -> None:

@@ -1,18 +1,23 @@
 """The forms of the page: their limits, and what a refusal shows of them."""
 
 import re
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from pages import token_in
-from werkzeug.test import TestResponse
+from pages import submit_form, token_in
+from werkzeug.test import TestResponse, encode_multipart
 
 from access import api_keys
-from rules import fields
+from admin import forms, imports
+from database import waits
+from rules import fields, refusals
+from rules.errors import ApiError
 from schemas import MAX_TEXT_CHARACTERS
+from web import request_body
 from web.request_checks import MAX_FORM_BYTES
 
 ENCODED = "application/x-www-form-urlencoded"
@@ -131,6 +136,25 @@ def test_a_part_of_a_file_form_has_few_headers(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(("path", "size"), [("sign-in", 16_000), ("threads/import", 400_000)])
+def test_the_parts_of_a_file_form_are_counted_before_their_heads_are_read(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, size: int
+) -> None:
+    looked_at = []
+
+    class Counted:
+        def search(self, data: bytes, start: int, end: int) -> re.Match[bytes] | None:
+            looked_at.append(end - start)
+            return blank_line.search(data, start, end)
+
+    blank_line = forms._BLANK_LINE
+    monkeypatch.setattr(forms, "_BLANK_LINE", Counted())
+    block, kind = b"--x\n" * 900 + b"\n", "multipart/form-data; boundary=x"
+    data = block * (size // len(block))
+    assert client.post(f"/admin/{path}", data=data, content_type=kind).status_code == 413
+    assert sum(looked_at) <= len(data)
+
+
 @pytest.mark.parametrize("size", [3_000, 100_000])
 def test_what_comes_back_without_a_valid_token_is_a_screen(client: FlaskClient, size: int) -> None:
     form = {"csrf_token": "wrong", "content": "'" * (size // 3), "role": "user"}
@@ -140,17 +164,91 @@ def test_what_comes_back_without_a_valid_token_is_a_screen(client: FlaskClient, 
     assert len(answer.data) < 30_000
 
 
+def sign_in(app: Flask, client: FlaskClient) -> None:
+    """Sign in with a new key, which is revoked afterwards: the cookie stays."""
+    with app.app_context():
+        secret = api_keys.create("ours", "", None)
+        app.extensions["keys"]._read_at = float("-inf")
+        form = {"csrf_token": token_in(client.get("/admin/sign-in").text), "key": secret}
+        assert client.post("/admin/sign-in", data=form).status_code == 303
+        api_keys.revoke(secret)
+    app.extensions["keys"]._read_at = float("-inf")
+
+
+def send_parts(client: FlaskClient, path: str, texts: dict[str, str | list[str]]) -> TestResponse:
+    """Send a form as Chrome frames it."""
+    boundary = f"----WebKitFormBoundary{'x' * 16}"
+    boundary, data = encode_multipart({"csrf_token": "x" * 91} | texts, boundary=boundary)
+    return client.post(path, data=data, content_type=f"multipart/form-data; boundary={boundary}")
+
+
+ROWS = {"key": [""] * 16, "value": [""] * 16}
+ASSISTANT = dict.fromkeys(
+    ("id", "description", "tools", "temperature", "top_p", "reasoning_effort"), ""
+)
+ASSISTANT |= {"name": "Tutor", "model": "gpt-4o", "instructions": "Be brief." * 40}
+
+
+@pytest.mark.parametrize(
+    ("path", "texts", "typed"),
+    [
+        ("/admin/assistants", ASSISTANT | {"response_format": "auto"}, "Be brief." * 40),
+        (
+            "/admin/threads/thread_a/messages",
+            {"role": "user", "content": "語" * 1_300},
+            "語" * 1_300,
+        ),
+    ],
+)
+def test_a_short_form_comes_back_to_anybody_however_large_its_frame_is(
+    keyed: FlaskClient, path: str, texts: dict[str, Any], typed: str
+) -> None:
+    answer = send_parts(keyed, path, texts | ROWS)
+    assert answer.status_code == 401
+    assert f">\n{typed}</textarea>" in answer.text
+
+
+@pytest.mark.parametrize("length", [5_000, 15_000, 60_000])
+def test_a_longer_form_comes_back_to_whoever_had_signed_in(
+    app: Flask, keyed: FlaskClient, length: int
+) -> None:
+    path, texts = "/admin/threads", {"role": "user", "content": "a" * length} | ROWS
+    refused = send_parts(keyed, path, texts)
+    assert (refused.status_code, len(refused.data) <= 4_096) == (401, True)
+    sign_in(app, keyed)
+    answer = send_parts(keyed, path, texts)
+    assert (answer.status_code, f">\n{'a' * length}</textarea>" in answer.text) == (401, True)
+
+
+def test_a_huge_form_is_not_read_for_whoever_had_signed_in(app: Flask, keyed: FlaskClient) -> None:
+    sign_in(app, keyed)
+    body = Body(16_000_000)
+    answer = send(keyed, "/admin/threads", body)
+    assert (answer.status_code, body.left) == (401, body.size)
+    assert len(answer.data) <= 4_096
+
+
 def test_the_longest_form_of_all_is_stored(client: FlaskClient) -> None:
     wide = "\U0001f642"
     pairs = [f"{number:02}" + wide * 62 for number in range(fields.MAX_METADATA_PAIRS)]
     form = {
-        "csrf_token": token(client),
         "role": "user",
         "content": wide * MAX_TEXT_CHARACTERS,
         "key": pairs,
         "value": [wide * fields.MAX_METADATA_VALUE_CHARACTERS] * len(pairs),
     }
-    assert client.post("/admin/threads", data=form).status_code == 303
+    page = client.get("/admin/threads/new").text
+    assert submit_form(client, page, "/admin/threads", form).status_code == 303
+
+
+def test_a_form_in_the_longest_coding_takes_bounded_memory(client: FlaskClient) -> None:
+    data = f"csrf_token={token(client)}&role=user&content=".encode()
+    data += b"%F0%9F%99%82" * ((MAX_FORM_BYTES - len(data)) // 12)
+    tracemalloc.start()
+    answer = client.post("/admin/threads", data=data, content_type=ENCODED)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (answer.status_code, peak < 110_000_000) == (303, True)
 
 
 def test_a_faulty_key_of_any_length_is_marked(client: FlaskClient) -> None:
@@ -199,3 +297,35 @@ def test_a_form_tells_the_limits_of_the_api(client: FlaskClient) -> None:
         assert f'data-limit="{limit}"' in page
     assert "Up to 16 pairs: a key of at most 64 characters, a value of at most 512." in page
     assert page.count('name="key"') == 16
+
+
+@pytest.mark.parametrize("failure", [None, refusals.busy(), RuntimeError("broken")], ids=repr)
+def test_a_large_form_is_in_memory_only_in_its_place(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+) -> None:
+    place, was_free = waits.Places(1), []
+
+    def store(*_: Any) -> list[Any]:
+        was_free.append(has_free(place))
+        if failure:
+            raise failure
+        return []
+
+    monkeypatch.setattr(request_body, "_PLACES", place)
+    monkeypatch.setattr(waits, "PLACE_SECONDS", 0)
+    monkeypatch.setattr(imports, "import_bytes", store)
+    values = {"csrf_token": token(client), "lines": "x" * 100_000, "on_conflict": "skip"}
+    answer = client.post("/admin/threads/import", data=values)
+    assert answer.status_code == (getattr(failure, "status", 500) if failure else 200)
+    assert was_free == [False]
+    assert has_free(place)
+
+
+def has_free(places: waits.Places) -> bool:
+    """Return whether a place is free."""
+    try:
+        places.take()
+    except ApiError:
+        return False
+    places.give_back()
+    return True

@@ -16,9 +16,12 @@ from pages import token_in
 from werkzeug.test import TestResponse
 
 import database
+import exchange.imports
+import exchange.undo
 from admin import imports, selection
 from exchange.undo import restore
 from models import DeletedThreads, db
+from rules import strict_json
 from rules.errors import ApiError
 from rules.ids_and_clock import sources
 from store import deleted_threads
@@ -101,6 +104,18 @@ def test_all_that_match_are_counted_then_deleted_but_none_made_meanwhile(
     late = make("late", plan="pro")
     client.post(address, data=form)
     assert {each["id"] for each in client.get("/v1/threads").json["data"]} == {kept, late}
+
+
+def test_all_that_match_a_value_with_a_line_break_are_exported_and_deleted(
+    client: FlaskClient, make: Make
+) -> None:
+    ids = {make("first", plan="pro\nplus"), make("second", plan="pro\nplus")}
+    make("other", plan="pro")
+    query = "ticked=1&all=1&metadata%5Bplan%5D=pro%0D%0Aplus"  # as a browser sends it
+    assert client.get(f"/admin/threads/count.json?{query}").json["count"] == 2
+    assert {line["thread"]["id"] for line in lines_of(client, query)} == ids
+    submit(client, f"/admin/threads/delete?{query}")
+    assert len(client.get("/v1/threads").json["data"]) == 1
 
 
 def test_no_metadata_is_read_to_count_all_that_match(client: FlaskClient, make: Make) -> None:
@@ -212,6 +227,30 @@ def test_what_is_too_large_for_undo_is_said_before_it_is_deleted(
     assert "Undo" not in client.get("/admin/").text
 
 
+def test_a_thread_of_too_many_values_for_undo_is_told_before_it_is_deleted(
+    client: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strict_json, "MAX_VALUES", 100)
+    small, large = make("hi"), make(*["hi"] * 5)
+    submit(client, f"/admin/threads/{small}/delete")
+    assert "1 thread is back." in undo(client, client.get("/admin/").text).text
+    address = f"/admin/threads/delete?id={small}&id={large}"
+    assert "This cannot be undone" in client.get(address).text
+    monkeypatch.setattr(deleted_threads, "fits", lambda *_: True)
+    assert "was not deleted" in submit(client, address).text
+    assert client.get(f"/v1/threads/{large}").status_code == 200
+
+
+def test_undo_tells_what_it_cannot_read(client: FlaskClient, make: Make, app: Flask) -> None:
+    submit(client, f"/admin/threads/{make('hi')}/delete")
+    with app.app_context():
+        database.write(
+            lambda connection: connection.change("UPDATE deleted_threads SET lines = '{\n'")
+        )
+    answer = undo(client, client.get("/admin/").text).text
+    assert "0 threads are back. 1 cannot be read: Invalid body: failed to parse" in answer
+
+
 def test_what_grows_too_large_meanwhile_is_asked_again(
     client: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +339,63 @@ def test_a_program_polls_what_rows_show(client: FlaskClient, make: Make) -> None
     assert client.get(address).json["states"] != before
 
 
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of these tests is a thread."""
+    monkeypatch.setattr(exchange.imports, "_MESSAGES_AT_ONCE", 1)
+    monkeypatch.setattr(exchange.undo, "_THREADS_AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_deletion_that_is_refused_later_says_how_much_is_gone(
+    client: FlaskClient, make: Make, busy_after: Callable[[int], None]
+) -> None:
+    ids = [make("one"), make("two"), make("three")]
+    address = f"/admin/threads/delete?{'&'.join(f'id={each}' for each in ids)}"
+    busy_after(2)
+    answer = submit(client, address)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "The database is busy; only 2 were deleted. Try again" in answer.text
+    assert len(client.get("/v1/threads").json["data"]) == 1
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(("count", "told"), [(0, "nothing was"), (2, "only 2 were")])
+def test_an_import_that_is_refused_later_says_how_much_is_there(
+    client: FlaskClient, make: Make, busy_after: Callable[[int], None], count: int, told: str
+) -> None:
+    ids = [make("one"), make("two"), make("three")]
+    lines = client.get("/admin/threads/export?as=jsonl").data
+    for each in ids:
+        client.delete(f"/v1/threads/{each}")
+    busy_after(count)
+    answer = import_(client, lines)
+    assert answer.status_code == 503
+    assert f"The database is busy; {told} written. Try again" in answer.text
+    assert len(client.get("/v1/threads").json["data"]) == count
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_an_undo_that_is_refused_later_says_how_much_is_back(
+    client: FlaskClient, make: Make, busy_after: Callable[[int], None]
+) -> None:
+    query = "&".join(f"id={make(text)}" for text in ("one", "two", "three"))
+    page = client.get(submit(client, f"/admin/threads/delete?{query}").location).text
+    busy_after(2)
+    answer = undo(client, page)
+    assert answer.status_code == 503
+    assert "The database is busy; only 2 were written. Try again" in answer.text
+
+
+def test_an_undo_whose_lines_cannot_be_forgotten_is_done(
+    client: FlaskClient, make: Make, busy_after: Callable[[int], None]
+) -> None:
+    address = f"/admin/threads/{make('one')}/delete"
+    page = client.get(submit(client, address).location).text
+    busy_after(1)
+    assert "1 thread is back." in undo(client, page).text
+
+
 def line_at(second: int) -> str:
     """Return the line of a thread `thread_a` that was created then."""
     thread = {"id": "thread_a", "object": "thread", "created_at": second}
@@ -325,23 +421,27 @@ def test_a_file_is_imported_with_the_report_of_the_command(client: FlaskClient, 
     assert "replaced 2" in import_(client, data, "replace").text
 
 
-def test_a_form_of_lines_has_bounds(client: FlaskClient) -> None:
+def test_a_form_of_lines_has_bounds(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = import_(client, b"{}\n" * (imports.MAX_LINES + 1))
     assert answer.status_code == 400
     assert "at most 10,000 lines; flask import takes any number" in answer.text
     assert import_(client, "").status_code == 400
+    monkeypatch.setattr(strict_json, "MAX_VALUES", 9)
+    assert "it holds more than 9 values" in import_(client, line_at(1)).text
 
 
-def test_a_file_may_be_as_large_as_any_body(client: FlaskClient) -> None:
-    token = token_in(client.get(IMPORT).text)
+@pytest.mark.parametrize("address", [IMPORT, "/admin/assistants/import"])
+def test_a_file_may_be_as_large_as_any_body(client: FlaskClient, address: str) -> None:
+    token = token_in(client.get(address).text)
     texts = {"csrf_token": token, "on_conflict": "skip", "lines": ""}
     parts = [f'name="{name}"\r\n\r\n{text}' for name, text in texts.items()]
     parts.append(f'name="file"; filename="x"\r\n\r\n{line_at(1)}{" " * 5_000_000}')
     body = "".join(f"--x\r\nContent-Disposition: form-data; {part}\r\n" for part in parts)
     answer = client.post(
-        IMPORT, data=f"{body}--x--", content_type="multipart/form-data; boundary=x"
+        address, data=f"{body}--x--", content_type="multipart/form-data; boundary=x"
     )
-    assert "imported 1," in answer.text
+    assert answer.status_code == 200
+    assert client.get("/v1/threads/thread_a").status_code == 200
 
 
 def test_the_empty_page_offers_an_import(client: FlaskClient) -> None:

@@ -243,6 +243,29 @@ def test_a_copied_cookie_ends_when_its_owner_signs_out(
         assert thief.get("/admin/threads.json").status_code == 401
 
 
+@pytest.mark.sqlite_only("reset, snapshot and restore copy SQLite's file")
+@pytest.mark.parametrize("way", ["restore", "reset"])
+def test_replacing_all_data_neither_ends_a_session_nor_brings_one_back(
+    make_app: Callable[..., Flask], way: str
+) -> None:
+    app = make_app(MOCK="on")
+    with app.app_context():
+        secret = api_keys.create("default", "", None)
+    early, late, thief = (app.test_client() for _ in range(3))
+    sign_in(early, secret)
+    for control in ("reset", "snapshot"):
+        assert late.post(f"/_mock/{control}", headers=bearer(secret)).status_code == 200
+    name = app.config["SESSION_COOKIE_NAME"]
+    copied = early.get_cookie(name, path="/admin/")
+    assert copied
+    thief.set_cookie(name, copied.value, path="/admin/")
+    early.post("/admin/sign-out", data={"csrf_token": token_of(early, "/admin/threads/new")})
+    sign_in(late, secret)
+    assert late.post(f"/_mock/{way}", headers=bearer(secret)).status_code == 200
+    assert late.get("/admin/").status_code == 200
+    assert thief.get("/admin/").location == "/admin/sign-in"
+
+
 def test_signing_out_ends_no_other_session(client: FlaskClient, secret: str) -> None:
     other = client.application.test_client()
     for each in (client, other):
@@ -401,3 +424,8 @@ def test_deleting_many_threads_leaves_those_of_another_project(
     form = {"csrf_token": token_of(client, "/admin/threads/new"), "id": theirs}
     client.post("/admin/threads/delete", data=form)
     assert client.get(f"/v1/threads/{theirs}", headers=bearer(key)).status_code == 200
+
+
+def test_a_script_is_told_that_nobody_is_signed_in(client: FlaskClient, secret: str) -> None:
+    headers = {"Accept": "application/json"}
+    assert client.post("/admin/threads/t/runs/r/cancel", headers=headers).status_code == 401
