@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,11 +52,26 @@ def from_env() -> dict[str, Any]:
         "SECRET_KEY": env.str("SECRET_KEY", None, validate=_secret),
     }
     env.seal()
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: dict[str, Any]) -> None:
     if os.environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no"):
         raise EnvValidationError(_NO_DEBUG, {"FLASK_DEBUG": [_NO_DEBUG]})
     if settings["MOCK"] == "on" and (settings["WORKERS"] or 1) > 1:
         raise EnvValidationError(_MOCK_IS_SINGLE, {"THREADS_MOCK": [_MOCK_IS_SINGLE]})
-    return settings
+
+
+def has_mock(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings allow the mock controls, which live in one process."""
+    is_single = settings["WORKERS"] in (None, 1)
+    return settings["MOCK"] == "on" or (settings["MOCK"] == "auto" and is_single)
+
+
+def mock_is_on(settings: Mapping[str, Any], is_keyed: bool) -> bool:
+    """Return whether the mock controls are on: with API keys, under THREADS_MOCK=on only."""
+    return has_mock(settings) and (settings["MOCK"] == "on" or not is_keyed)
 
 
 def address(bind: str) -> tuple[str, int]:

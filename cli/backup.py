@@ -51,7 +51,11 @@ def _reason_against(source: Path, file: Path, force: bool) -> str:
     if file.exists() and not force:
         return f"{file} exists; --force replaces it."
     logs = [log for end in _REPLAYED if (log := Path(f"{file.resolve()}{end}")).exists()]
-    return f"{logs[0]} is of a database in use or killed: move it away." if logs else ""
+    return (
+        f"{logs[0]} belongs to a database that is in use or was not closed: move it away."
+        if logs
+        else ""
+    )
 
 
 @contextmanager

@@ -13,10 +13,13 @@ import sqlalchemy as sa
 import database
 from cli.backup import whole_file
 from cli.options import age, count_threads, metadata, moment, prepared_database, progress, project
+from display.texts import quantity
 from exchange import exports, imports
 from exchange.reports import Report, in_words
 from lists.threads import has_pair
 from models import Thread
+from rules import refusals
+from rules.errors import ApiError
 from rules.ids_and_clock import unix_now
 from store import activity, deletions
 
@@ -82,7 +85,8 @@ def import_(files: tuple[IO[bytes], ...], on_conflict: str, project: str) -> Non
     for file in files:
         size, report = os.fstat(file.fileno()).st_size, Report()
         with prepared_database(), progress(f"Read {file.name}:", "bytes", size) as step:
-            for outcome in imports.import_lines(project, _counted(file, step), on_conflict):
+            lines = _counted(file, step)
+            for outcome in imports.import_lines(project, lines, on_conflict, is_bounded=False):
                 if reason := report.add(outcome):
                     click.echo(f"{file.name}:{outcome.line}: {reason}", err=True)
         for sentence in report.rest():
@@ -114,7 +118,7 @@ def prune(older_than: int, dry_run: bool, metadata: dict[str, str], project: str
         with database.read() as connection:
             seqs = [row.seq for row in connection.rows(old)]
         if dry_run:
-            click.echo(f"{len(seqs):,} threads would be deleted.")
+            click.echo(f"{quantity(len(seqs), 'thread')} would be deleted.")
             return
         deletions.delete_left()
         _delete(project, seqs, is_inactive)
@@ -123,7 +127,13 @@ def prune(older_than: int, dry_run: bool, metadata: dict[str, str], project: str
 def _delete(project: str, seqs: list[int], is_inactive: sa.ColumnElement[bool]) -> None:
     """Delete threads in batches; one that has become active since then stays."""
     condition = Thread.seq.in_(sa.bindparam("seqs", expanding=True)) & is_inactive
+    count = 0
     with progress("Deleted", "threads", len(seqs)) as step:
         for start in range(0, len(seqs), _PRUNED_AT_ONCE):
             some = {"seqs": seqs[start : start + _PRUNED_AT_ONCE]}
-            step(deletions.delete_threads(project, condition, some, imports.COMMAND_SECONDS))
+            try:
+                more = deletions.delete_threads(project, condition, some, imports.COMMAND_SECONDS)
+            except ApiError as refusal:
+                raise refusals.after_batches(refusal, count, "deleted") from refusal
+            step(more)
+            count += more

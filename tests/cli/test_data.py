@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from cli import data
 from config import ROOT
 from exchange import exports
+from rules import strict_json
 from rules.ids_and_clock import unix_now
 
 FIXTURE = ROOT / "examples" / "thread_abc123.jsonl"
@@ -41,6 +42,17 @@ def run(app: Flask) -> Run:
         return result
 
     return invoke
+
+
+def test_a_thread_of_any_number_of_messages_moves(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(strict_json, "MAX_VALUES", 100)
+    path = tmp_path / "all.jsonl"
+    path.write_text(json.dumps(line(1, messages=50)))
+    assert run("import", path).exit_code == 0
+    run("export", "--output", path)
+    assert run("import", "--on-conflict", "replace", path).exit_code == 0
 
 
 def command_line(*arguments: str | Path) -> list[str]:
@@ -671,12 +683,24 @@ def test_prune_deletes_threads_without_activity(
 ) -> None:
     remaining = [aged[name] for name in survivors]
     dry = run("prune", "--dry-run", *arguments)
-    assert dry.stdout == f"{4 - len(survivors)} threads would be deleted.\n"
+    count = 4 - len(survivors)
+    assert dry.stdout == f"{count} thread{'' if count == 1 else 's'} would be deleted.\n"
     assert len(listed(client)) == 4
     result = run("prune", *arguments)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.startswith(f"Deleted {4 - len(survivors)}")
     assert listed(client) == remaining
+
+
+@pytest.mark.usefixtures("aged")
+def test_a_prune_that_is_refused_later_says_how_much_is_gone(
+    run: Run, monkeypatch: pytest.MonkeyPatch, busy_after: Callable[[int], None]
+) -> None:
+    monkeypatch.setattr(data, "_PRUNED_AT_ONCE", 1)
+    busy_after(3)  # two before the first thread
+    result = run("prune", "--older-than", "30d")
+    assert result.exit_code == 1
+    assert "The database is busy; only 1 was deleted." in result.stderr
 
 
 def test_prune_finishes_what_a_killed_process_left(
