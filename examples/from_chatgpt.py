@@ -142,14 +142,20 @@ def values(file: BinaryIO | io.BufferedReader) -> Iterator[Any]:
 
 
 def members(file: TextIO) -> Iterator[Any]:
-    """Yield the members of a JSON array, holding one at a time. Raises ValueError."""
+    """Yield the members of one JSON array or of several in a row, holding one at a time.
+
+    Raises ValueError.
+    """
     decode, space = json.JSONDecoder().raw_decode, re.compile(r"[\s,]*")
     text = file.read(CHUNK)
     place = text.index("[") + 1
     while True:
         place = space.match(text, place).end()  # type: ignore[union-attr]
         if text.startswith("]", place):
-            return
+            if not (text := after_array(file, text[place + 1 :])):
+                return
+            place = 1
+            continue
         try:
             value, place = decode(text, place)
         except ValueError:
@@ -160,6 +166,15 @@ def members(file: TextIO) -> Iterator[Any]:
             text, place = text[place:] + more, 0
         else:
             yield value
+
+
+def after_array(file: TextIO, text: str) -> str:
+    """Return what begins the next array, '' if the file ends before. Raises ValueError."""
+    while not text.strip() and (more := file.read(CHUNK)):
+        text = more
+    if text.strip()[:1] not in ("", "["):
+        raise ValueError("an array is followed by something else")
+    return text.lstrip()
 
 
 def line_values(file: TextIO) -> Iterator[Any]:

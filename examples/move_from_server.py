@@ -17,12 +17,13 @@ Azure wants a version in each request: --query api-version=2024-05-01-preview.
 
 Run it again after an interruption: what stands in the output file already is not read again. What
 cannot be copied is named on stderr and the rest goes on; the status is then 1. Assistants come
-first; a server without assistants or runs is copied without.
+first. A server may have no assistants and no runs: its threads are copied all the same.
 
 What no import takes (parts of other kinds, images in data: URLs, files without a file id, metadata
 that is no string, …) is left out, each with a line on stderr; fields that only its server knows are
 counted at the end. With --to, where no request can set them, so are annotations, runs, run ids
-and assistant ids, and a refusal becomes text. The status is 3 when anything was left out.
+and assistant ids, and a refusal becomes text. The status is 3 when anything was left out. A thread
+of more than 1,000 messages gets the others one by one; if one fails, the new thread is deleted.
 """
 
 import argparse
@@ -34,9 +35,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 from openai import APIError, APIStatusError, OpenAI
 from openai.pagination import SyncCursorPage
@@ -58,6 +61,7 @@ LATER_MESSAGE_FIELDS = ("status", "incomplete_details", "completed_at", "incompl
 CLEANED_FIELDS = ("content", "attachments", "metadata", "tool_resources")
 SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 NOT_SERVED = (404, 405, 501)
+MOST_CREATED_MESSAGES = 1_000
 MOST_PAIRS = 16
 MOST_KEY_CHARACTERS = 64
 MOST_VALUE_CHARACTERS = 512
@@ -137,10 +141,13 @@ def main() -> int:
     """Copy what the command line names; return the process status."""
     arguments = read_arguments()
     warnings.simplefilter("ignore", DeprecationWarning)
-    source = connect(arguments.source, "SOURCE_API_KEY", dict(arguments.query))
-    target = connect(arguments.target, "TARGET_API_KEY", {}) if arguments.target else None
     losses = Losses()
-    copied, skipped, failed = copy_all(source, target, arguments, losses)
+    with ExitStack() as stack:
+        source = connect(stack, arguments.source, "SOURCE_API_KEY", dict(arguments.query))
+        target = None
+        if arguments.target:
+            target = connect(stack, arguments.target, "TARGET_API_KEY", {})
+        copied, skipped, failed = copy_all(source, target, arguments, losses)
     for what, count in losses.fields.items():
         print(f"left out {count:,} times: {what}", file=sys.stderr)
     print(f"copied {copied:,}, copied before {skipped:,}, failed {failed:,}", file=sys.stderr)
@@ -186,9 +193,12 @@ class Counts:
             output.flush()
             self._done.add(id_)
             self.copied += 1
-        except (APIError, ValueError, KeyError) as error:
+        except (APIError, ValueError) as error:
             self.failed += 1
             print(f"{id_}: {error}", file=sys.stderr)
+        except (AttributeError, KeyError, TypeError) as error:
+            self.failed += 1
+            print(f"{id_}: has an unknown form: {error!r}", file=sys.stderr)
         if time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             print(f"{self.copied:,} copied", file=sys.stderr)
@@ -223,13 +233,14 @@ def query_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def connect(url: str, key_name: str, query: dict[str, str]) -> OpenAI:
+def connect(stack: ExitStack, url: str, key_name: str, query: dict[str, str]) -> OpenAI:
     """Return a client that tries patiently: a closing service is a busy one."""
     key = os.environ.get(key_name, "unused")
     headers = {"api-key": key} if "api-version" in query else {}  # where Azure looks for a key
-    return OpenAI(
+    client = OpenAI(
         base_url=url, api_key=key, max_retries=4, default_query=query, default_headers=headers
     )
+    return stack.enter_context(client)
 
 
 def read_done(path: Path, json_lines: bool) -> set[str]:
@@ -276,7 +287,7 @@ def copy_assistant(target: OpenAI | None, given: dict[str, Any], losses: Losses)
 def once(id_: str, body: Any) -> dict[str, str]:
     """Return the header by which a try whose answer was lost makes no second object."""
     digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return {"Idempotency-Key": f"{id_[:100]}-{digest}"}
+    return {"Idempotency-Key": f"{id_[:120]}-{digest}"}
 
 
 def cleaned_settings(
@@ -378,8 +389,27 @@ def copy(source: OpenAI, target: OpenAI | None, thread_id: str, losses: Losses) 
     }
     if listed_runs:
         losses.fields["runs of threads"] += len(listed_runs)
-    made = target.beta.threads.create(**body, extra_headers=once(thread_id, body))
-    return f"{thread_id} {made.id}\n"
+    return f"{thread_id} {created(target, thread_id, body)}\n"
+
+
+def created(target: OpenAI, thread_id: str, body: Any) -> str:
+    """Create a thread with all its messages, or leave none of it; return its id. Raises APIError.
+
+    What does not fit into one request is appended.
+    """
+    later = body["messages"][MOST_CREATED_MESSAGES:]
+    body = body | {"messages": body["messages"][:MOST_CREATED_MESSAGES]}
+    # A later run must not get the answer about a thread that this one has deleted.
+    name = f"{thread_id[:60]}-{uuid4()}" if later else thread_id
+    made = target.beta.threads.create(**body, extra_headers=once(name, body)).id
+    try:
+        for number, message in enumerate(later):
+            headers = once(f"{name}-{number}", message)
+            target.beta.threads.messages.create(made, **message, extra_headers=headers)
+    except BaseException:
+        target.beta.threads.delete(made)
+        raise
+    return made
 
 
 def cleaned_thread(given: dict[str, Any], losses: Losses) -> dict[str, Any]:
@@ -422,7 +452,7 @@ def cleaned(message: dict[str, Any], losses: Losses) -> dict[str, Any]:
     where = f"{message.get('thread_id')}: {message.get('id')}"
     older = [{"file_id": file_id} for file_id in message.get("file_ids") or []]
     files = message.get("attachments") or older
-    given = {"content": message["content"] or [], "attachments": files}
+    given = {"content": parts_of(message["content"] or []), "attachments": files}
     kept = {
         "content": [clean_part(part) for part in given["content"]],
         "attachments": [clean_attachment(file) for file in files],
@@ -433,6 +463,16 @@ def cleaned(message: dict[str, Any], losses: Losses) -> dict[str, Any]:
     losses.count("messages", message, known if message.get("attachments") else (*known, "file_ids"))
     metadata = cleaned_metadata(where, message, losses)
     return {**message, **without_gaps(kept), "metadata": metadata}
+
+
+def parts_of(content: Any) -> list[Any]:
+    """Return content as parts; some servers send a text for all of it, for a part or in a part."""
+    parts = [content] if isinstance(content, str) else content
+    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    return [
+        part | {"text": {"value": part["text"]}} if isinstance(part.get("text"), str) else part
+        for part in parts
+    ]
 
 
 def differences(given: Any, kept: Any) -> Iterator[Any]:

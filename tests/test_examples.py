@@ -94,10 +94,12 @@ def running(app: Flask) -> Iterator[str]:
     service = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=service.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{service.port}/v1"
-    service.shutdown()
-    thread.join()
-    service.server_close()
+    try:
+        yield f"http://127.0.0.1:{service.port}/v1"
+    finally:
+        service.shutdown()
+        thread.join()
+        service.server_close()
 
 
 @pytest.fixture
@@ -148,6 +150,24 @@ def test_move_goes_on_where_it_was_interrupted(
     assert output.read_bytes() == whole
 
 
+def sockets() -> set[str]:
+    """Return the sockets that this process has open."""
+    files = {os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()}
+    return {name for name in files if name.startswith("socket:")}
+
+
+def test_move_closes_its_connections(
+    server: Server, filled: tuple[OpenAI, list[str]], tmp_path: Path
+) -> None:
+    sdk, thread_ids = filled
+    sdk.beta.threads.retrieve(thread_ids[0])  # its own connection is open
+    before = sockets()
+    run_example(
+        "move_from_server.py", "--from", server.base_url, "--output", tmp_path / "threads.jsonl"
+    )
+    assert sockets() <= before
+
+
 def test_move_into_another_server_keeps_messages_and_metadata(
     server: Server,
     filled: tuple[OpenAI, list[str]],
@@ -169,6 +189,38 @@ def test_move_into_another_server_keeps_messages_and_metadata(
             assert (copy.metadata, copy.tool_resources) == (old.metadata, old.tool_resources)
         again = run_example(*move, "--output", output)
         assert again.stderr.endswith("copied 0, copied before 3, failed 0\n")
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_move_appends_the_messages_that_no_request_creates_or_leaves_nothing(
+    server: Server, app: Flask, tmp_path: Path
+) -> None:
+    appended, output = [], tmp_path / "moved.txt"
+    client = app.test_client()
+
+    @app.before_request
+    def refuse() -> None:
+        if request.method == "POST" and request.path.endswith("/messages"):
+            appended.append(request.path)
+            if len(appended) == 3:
+                raise ApiError(422, "This message is refused.")
+
+    with server.sdk() as sdk, running(app) as new:
+        texts: list[Any] = [{"role": "user", "content": str(number)} for number in range(1_004)]
+        old = sdk.beta.threads.create(messages=texts[:1_000]).id
+        for message in texts[1_000:]:
+            sdk.beta.threads.messages.create(old, **message)
+        move = ("move_from_server.py", "--from", server.base_url, "--to", new, "--output", output)
+        failed = run_example(*move)
+        assert (failed.returncode, "This message is refused." in failed.stderr) == (1, True)
+        assert (output.read_text(), client.get("/v1/threads").json["data"]) == ("", [])
+        assert run_example(*move).returncode == 0
+        sdk.beta.threads.delete(old)
+    [made] = client.get("/v1/threads").json["data"]
+    assert output.read_text() == f"{old} {made['id']}\n"
+    text = client.get(f"/admin/threads/{made['id']}/export?as=jsonl").text
+    stored = [each["content"][0]["text"]["value"] for each in json.loads(text)["messages"]]
+    assert stored == [str(number) for number in range(1_004)]
 
 
 def test_move_says_what_to_do_when_the_list_is_refused(closing: str, tmp_path: Path) -> None:
@@ -463,6 +515,38 @@ def test_move_copies_an_odd_thread_into_another_server_once(
     output.unlink()
     assert_left_out(run_example(*move), LEFT_OUT + NOT_CREATED, FIELDS + RUN_FIELDS)
     assert output.read_text() == first
+
+
+@pytest.mark.parametrize(
+    "content", ["plain", ["plain"], [{"type": "text", "text": "plain"}]], ids=["all", "part", "in"]
+)
+def test_move_takes_a_plain_text_as_a_part(tmp_path: Path, content: Any) -> None:
+    with running(service(ODD_THREAD, ODD_MESSAGE | {"content": content})) as old:
+        moved = run_example("move_from_server.py", "--from", old, "--output", tmp_path / "out")
+    assert "copied 1, copied before 0, failed 0" in moved.stderr
+    [line] = lines(tmp_path / "out")
+    part = {"type": "text", "text": {"value": "plain", "annotations": []}}
+    assert line["messages"][0]["content"] == [part]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"content": 5}, {"content": [5]}, {"attachments": ["file-1"]}, {"metadata": "a"}]
+)
+def test_move_names_a_thread_of_an_unknown_form_and_goes_on(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    app = service(ODD_THREAD, ODD_MESSAGE | odd)
+    fine, empty = ODD_THREAD | {"id": "thread_fine"}, {"data": [], "has_more": False}
+    app.add_url_rule("/v1/threads/thread_fine", "fine", lambda: fine)
+    app.add_url_rule("/v1/threads/thread_fine/messages", "none", lambda: empty)
+    (tmp_path / "ids").write_text("thread_odd thread_fine")
+    with running(app) as old:
+        move = ("move_from_server.py", "--from", old, "--ids", tmp_path / "ids")
+        moved = run_example(*move, "--output", tmp_path / "out")
+    assert moved.returncode == 1
+    assert "copied 1, copied before 0, failed 1" in moved.stderr
+    assert "thread_odd: has an unknown form: " in moved.stderr
+    assert [line["thread"]["id"] for line in lines(tmp_path / "out")] == ["thread_fine"]
 
 
 def test_move_takes_the_files_of_the_first_version_as_attachments(tmp_path: Path) -> None:

@@ -395,6 +395,25 @@ def test_the_files_of_a_folder_or_zip_are_read_in_order(tmp_path: Path, is_zip: 
     assert [texts(json.loads(line)) for line in result.stdout.splitlines()] == [["a"], ["b"]]
 
 
+@pytest.mark.parametrize("between", ["", "\n\n", " " * 600_000])
+def test_arrays_in_a_row_are_read(tmp_path: Path, between: str) -> None:
+    path, given = tmp_path / "all.json", [[chain(message("user", text))] for text in "abc"]
+    path.write_text(between.join(map(json.dumps, [*given[:2], [], given[2]])) + between)
+    result = run_example("from_chatgpt.py", path)
+    assert result.returncode == 0, result.stderr
+    assert [texts(json.loads(line)) for line in result.stdout.splitlines()] == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize("rest", ["{}", "]", "\n, [", "x"])
+def test_anything_else_after_an_array_is_named(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps([chain(message("user", "a"))]) + rest)
+    result = run_example("from_chatgpt.py", path)
+    assert result.returncode == 1
+    assert f"{path}: cannot be read to its end: an array is followed by" in result.stderr
+    assert texts(json.loads(result.stdout)) == ["a"]
+
+
 def test_several_files_are_read_and_one_that_breaks_off_is_named(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.json", [chain(message("user", "b"))])
     broken = tmp_path / "broken.json"
