@@ -161,7 +161,8 @@ class Players:
     def _look(self) -> None:
         """Stop the plays whose runs were cancelled, deleted or taken away.
 
-        The row of a streamed run names its player before that begins.
+        The row of a streamed run names its player before that begins. A reader hears how such a
+        run ends before its player may end the stream.
         """
         named = {play.token: play for play in self._copy() if play.is_playing or play.stream}
         if not named:
@@ -169,10 +170,11 @@ class Players:
         with database.read() as connection:
             states = leases.own_states(connection, list(named))
         for token, play in named.items():
-            if states.get(token) not in ("queued", "in_progress"):
+            state = states.get(token)
+            if state is None and not play.is_playing:
+                play.give_up()
+            if state not in ("queued", "in_progress"):
                 play.stop.order(CHANGED)
-                if not play.is_playing:
-                    play.give_up()
 
     def _sweep(self) -> None:
         """Renew the leases of this process, and take runs that are left."""

@@ -26,6 +26,7 @@ SCRIPT = {
     "rules": [
         {"match": "slow*", "replies": [{"text": "Slowly said, word by word.", "chunk_ms": 150}]},
         {"match": "late*", "replies": [{"text": "Said late.", "delay_ms": 900}]},
+        {"match": "held*", "replies": [{"text": "Never said.", "delay_ms": 60_000}]},
         {"match": "tool*", "replies": [{"tool_calls": [CALL]}, {"text": "It is warm."}]},
     ]
 }
@@ -290,13 +291,17 @@ def threads_of(server: Server) -> int:
 def test_a_hundred_streams_are_open_at_once_and_leave_no_thread(serve: Any, settings: Wire) -> None:
     with serve(REPLIES=settings["REPLIES"], RUNS=8) as server, closing(Client(server)) as client:
         assistant = client.expect("POST", "/v1/assistants", {"model": "m"})["id"]
-        streams = [open_stream(server, assistant, f"late {number}") for number in range(100)]
-        assert until(lambda: threads_of(server) > 100)
-        assert client.expect("GET", "/healthz")["status"] == "ok"
+        streams = [open_stream(server, assistant, f"held {number}") for number in range(100)]
+        path = "/v1/threads?limit=100"
+        assert until(lambda: len(client.expect("GET", path)["data"]) == 100, seconds=60)
+        assert threads_of(server) > 100
+        for thread in client.expect("GET", path)["data"]:
+            runs = f"/v1/threads/{thread['id']}/runs"
+            client.expect("POST", f"{runs}/{client.expect('GET', runs)['data'][0]['id']}/cancel")
         for stream in streams:
             with closing(stream):
                 names = [name for name, _ in events_of(stream)]
-            assert names[-2:] == ["thread.run.completed", "done"]
+            assert names[-2:] == ["thread.run.cancelled", "done"]
         assert until(lambda: threads_of(server) < 30)
 
 
