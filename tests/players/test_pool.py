@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from time import sleep, thread_time
+from dataclasses import dataclass
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from conftest import Commands, close, until
@@ -58,30 +59,59 @@ def is_idle(runs: RunsClient) -> bool:
     return not players_of(runs)._plays
 
 
-def turn_of_pieces(count: int) -> None:
-    turn = Turn(Mock(seq=1, expires_at=1), "thread", 0, None)
-    for part in [Call(0, "f", ""), *[Call(0, "", PIECE)] * count]:
+class Piece(str):
+    """A piece of text. The class counts the characters that are copied to add pieces to texts."""
+
+    copied = 0
+
+    def __radd__(self, text: str) -> str:
+        Piece.copied += len(text) + len(self)
+        return f"{text}{self}"
+
+
+@dataclass
+class Chunks:
+    """The chunks of an answer, as an endpoint streams them."""
+
+    chunks: list[Any]
+    is_stream = True
+
+    def events(self) -> list[Any]:
+        return self.chunks
+
+    def object(self, chunk: Any) -> Any:
+        return chunk
+
+
+def turn_of_pieces(piece: str) -> None:
+    turn = Turn(
+        SimpleNamespace(seq=1, id="run", parallel_tool_calls="true", expires_at=1),
+        "thread",
+        0,
+        None,
+    )
+    for part in [Call(0, "f", ""), *[Call(0, "", piece)] * PIECES]:
         turn.take(part)
 
 
-def completion_of_pieces(count: int) -> None:
-    begin, piece = (
+def completion_of_pieces(piece: str) -> None:
+    begin, more = (
         {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": function}]}}]}
-        for function in ({"name": "f"}, {"arguments": PIECE})
+        for function in ({"name": "f"}, {"arguments": piece})
     )
-    chunks = [begin, *[piece] * count]
-    answer = Mock(is_stream=True, events=lambda: chunks, object=lambda each: each)
+    answer: Any = Chunks([begin, *[more] * PIECES])
     with suppress(AnswerError):  # the arguments are no object
         list(Completion(answer, 0, None).parts())
 
 
-def process_time_of(take: Callable[[int], None], count: int) -> float:
-    times = []
-    for _ in range(3):  # the shortest: another process may have kept the processor's cache
-        begin = thread_time()
-        take(count)
-        times.append(thread_time() - begin)
-    return min(times)
+class Wake(Event):
+    """What wakes the watch, and how many seconds that last began to wait for it."""
+
+    seconds: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds = timeout
+        return super().wait(timeout)
 
 
 # how many play
@@ -153,10 +183,11 @@ def test_a_cancel_reaches_the_first_run_after_a_rest(
     runs: RunsClient, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)  # a rest lasts so long
+    wake = Wake()
+    monkeypatch.setattr(players_of(runs), "_wake", wake)
     runs.reply(DONE)
     runs.finished(thread, assistant)
-    assert until(lambda: is_idle(runs))
-    sleep(2 * pool.LOOK_SECONDS)  # the process rests by now
+    assert until(lambda: wake.seconds == 1000)
     run = runs.slow(thread, assistant)
     runs.cancel(run)
     runs.wait(run, "cancelled")
@@ -435,7 +466,8 @@ def test_text_before_a_call_is_a_message_of_its_own(
 
 @pytest.mark.parametrize("take", [turn_of_pieces, completion_of_pieces])
 def test_arguments_in_many_pieces_cost_what_their_number_says(
-    take: Callable[[int], None],
+    take: Callable[[str], None],
 ) -> None:
-    few, many = (process_time_of(take, count) for count in (PIECES, 4 * PIECES))
-    assert many < 12 * few  # four times the pieces; the square would be sixteen times
+    Piece.copied = 0
+    take(Piece(PIECE))
+    assert Piece.copied <= PIECES * len(PIECE)
