@@ -15,16 +15,17 @@ from store.objects import message_object
 _bound: Any = sa.bindparam
 _bytes: Any = sa.func.octet_length
 _SIZE = _bytes(Message.content) + _bytes(Message.attachments) + _bytes(Message.metadata_)
-_LISTED = with_size(messages.COLUMNS, _SIZE, ("content",))
+_COLUMNS = [each for each in messages.COLUMNS if each.name != "thread_seq"]
+_LISTED = with_size(_COLUMNS, _SIZE, ("content",))
 _IS_MESSAGE = (Message.thread_seq == _bound("thread_seq"), Message.id == _bound("cursor"))
 _PLACE = sa.select(Message.created_at, Message.seq).where(*_IS_MESSAGE)
 
 
 def messages_page(connection: Connection, project: str, thread_id: str, query: Values) -> Page:
     """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
-    seq = messages.find_thread_seq(connection, project, thread_id)
-    rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=seq)
-    whole = [row if row.content else whole_row(connection, row) for row in rows]
+    of_seq = messages.find_thread_seq(connection, project, thread_id)
+    rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=of_seq)
+    whole = (row if row.content else whole_row(connection, of_seq, row.seq) for row in rows)
     return Page([message_object(row, thread_id) for row in whole], has_more)
 
 

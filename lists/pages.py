@@ -19,6 +19,7 @@ BY_ACTIVITY = attrgetter("last_active_at", "touch", "seq")
 BY_SEQ = attrgetter("seq")  # a clock that jumps does not change the order in a thread
 MAX_PAGE_BYTES = 16_000_000
 _OBJECT_BYTES = 1_200  # the keys, ids and numbers of an object
+_BYTES = attrgetter("bytes")
 _LARGE_ROW_BYTES = 120_000
 _AT_ONCE_BYTES = 12_000_000
 
@@ -118,7 +119,7 @@ def rows_of(
     rows.sort(key=place, reverse=shape.ascending == shape.is_backwards)
     page = rows[: values["limit"] - 1]
     if page and hasattr(page[0], "bytes"):  # 100 threads never fill a page
-        page = page[: fitting([_OBJECT_BYTES + row.bytes for row in page], MAX_PAGE_BYTES)]
+        page = page[: fitting([*map(_BYTES, page)], MAX_PAGE_BYTES)]
     return page[::-1] if shape.is_backwards else page, len(rows) > len(page)
 
 
@@ -155,21 +156,25 @@ def sized(columns: Any, json: Sequence[str], large: Sequence[str]) -> list[Any]:
     `json` names the columns of JSON text. Others grow as they become JSON: a byte becomes six.
     """
     texts = [each for each in columns if isinstance(each.type, sa.Text)]
-    size: Any = sum(
-        sa.func.coalesce(sa.func.octet_length(each), 0) * (1 if each.name in json else 6)
-        for each in texts
-    )
+    size = sum(_bytes(each) * (1 if each.name in json else 6) for each in texts)
     return with_size(columns, size, large)
 
 
-def with_size(columns: Any, size: sa.ColumnElement[int], large: Sequence[str]) -> list[Any]:
-    """Return the columns of a list, and `size` as `bytes`.
+def with_size(columns: Any, size: Any, large: Sequence[str]) -> list[Any]:
+    """Return the columns of a list, and as `bytes` what its object takes if its texts take `size`.
 
-    A row above `row_bytes` has null in its `large` columns: whoever lists it reads it alone.
+    A row with more than `row_bytes` in its `large` columns has null there: whoever lists it reads
+    it alone.
     """
-    is_small = size <= sa.bindparam("row_bytes", type_=sa.Integer)
+    most = sa.bindparam("row_bytes", type_=sa.Integer)
+    is_small = sum(_bytes(each) for each in columns if each.name in large) <= most
     shown = [
         sa.case((is_small, each)).label(each.name) if each.name in large else each
         for each in columns
     ]
-    return [*shown, size.label("bytes")]
+    return [*shown, (size + _OBJECT_BYTES).label("bytes")]
+
+
+def _bytes(column: Any) -> Any:
+    size = sa.func.octet_length(column)
+    return sa.func.coalesce(size, 0) if column.nullable else size

@@ -55,9 +55,9 @@ def first_batch(
     return connection.rows(rows, {**span._asdict(), "most": count})
 
 
-def whole_row(connection: Connection, row: Any) -> Any:
+def whole_row(connection: Connection, thread_seq: int, seq: int) -> Any:
     """Return all columns of a message, in the transaction that found it."""
-    return first_batch(connection, Span(row.thread_seq, row.seq - 1, row.seq), 1)[0]
+    return first_batch(connection, Span(thread_seq, seq - 1, seq), 1)[0]
 
 
 def is_more_than_a_batch(connection: Connection, span: Span, most: int) -> bool:

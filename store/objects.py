@@ -41,7 +41,7 @@ def assistant_object(row: Any) -> Object:
 
 def message_object(row: Any, thread_id: str) -> Object:
     """Return the message object of a row of `messages`."""
-    details = row.incomplete_details
+    details, content = row.incomplete_details, row.content
     return {
         "id": row.id,
         "object": "thread.message",
@@ -54,7 +54,8 @@ def message_object(row: Any, thread_id: str) -> Object:
         "incomplete_at": row.incomplete_at,
         "completed_at": row.completed_at,
         "role": row.role,
-        "content": orjson.Fragment(row.content.encode()),  # a text of rare characters is larger
+        # As a Python text, other characters take up to four times their bytes.
+        "content": orjson.Fragment(content if content.isascii() else content.encode()),
         "attachments": orjson.Fragment(row.attachments),
         "metadata": orjson.Fragment(row.metadata),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -37,6 +38,15 @@ def read_query(schema: Schema) -> dict[str, Any]:
     """Load the query string, `metadata[k]=v` as a dict. Raises ApiError, ValidationError (400).
 
     A schema that excludes unknown keys (that of a page) reads its own parameters only.
+    """
+    return dict(_load_query(schema, current().query_string))
+
+
+@lru_cache(maxsize=128)
+def _load_query(schema: Schema, _query_string: bytes) -> dict[str, Any]:
+    """Load the arguments of the current request, which its query string decides.
+
+    Most clients ask the same again and again.
     """
     texts: dict[str, Any] = {}
     pairs: dict[str, str] = {}
