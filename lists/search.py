@@ -32,11 +32,16 @@ class Phrase(NamedTuple):
 
 def match_expression(q: str) -> str:
     """Return the query for all phrases of `q`. Raises ApiError 400."""
+    return _match_expression(q, database.current().FOLDS_TEXT)
+
+
+@lru_cache(maxsize=128)
+def _match_expression(q: str, database_folds: bool) -> str:
     phrases = phrases_of(q)
     if not any(phrase.text.strip() for phrase in phrases):
         raise refusals.nothing_to_search()
     as_written = " ".join(f'"{text}{star}"' for text, star in phrases)
-    if database.current().FOLDS_TEXT:
+    if database_folds:
         return as_written
     words = [phrase for phrase in phrases if any(map(str.isalnum, phrase.text))]
     groups = [" OR ".join(f'"{form}"{star}' for form in forms(text)) for text, star in words]
