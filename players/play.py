@@ -36,11 +36,11 @@ class Play:
         """Take the run with the `seq` and play it; do nothing if it cannot be taken."""
         if self.stop.reason:
             return
-        run = database.write(lambda connection: states.claim(connection, self.seq, self.token))
-        if run is None:
-            return self.give_up()
-        self.is_playing = True
-        with suppress(LostRun):  # the thread was deleted since
+        with suppress(LostRun):  # the run ended or its thread was deleted since
+            run = database.write(lambda connection: states.claim(connection, self.seq, self.token))
+            if run is None:
+                return self.give_up()
+            self.is_playing = True
             self._play(run)
 
     def _play(self, run: Any) -> None:

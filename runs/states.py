@@ -19,6 +19,7 @@ LEASE_SECONDS = 5
 WAITING = ("queued", "requires_action")
 PLAYED = ("in_progress", "cancelling")
 _NOW: Any = sa.cast(sa.extract("epoch", sa.func.now()), sa.BigInteger)  # real time, the database's
+_CLOCK: Any = sa.bindparam("now", type_=sa.BigInteger)  # the time of runs, which a mock may set
 LEASE_END = _NOW + LEASE_SECONDS
 """The end of a lease that begins, as SQL."""
 # A clock that is set back must not make a lease longer.
@@ -30,11 +31,12 @@ _CLAIM = (
     .where(
         Run.seq == sa.bindparam("of_seq"),
         Run.status == "queued",
+        Run.expires_at > _CLOCK,
         sa.or_(IS_LEFT, Run.player == sa.bindparam("new_player")),
     )
     .values(
         status="in_progress",
-        started_at=sa.bindparam("now", type_=sa.BigInteger),
+        started_at=_CLOCK,
         player=sa.bindparam("new_player"),
         lease_end=LEASE_END,
     )
@@ -44,7 +46,7 @@ _IS_PLAYED = (Run.player == sa.bindparam("of_player"), Run.status == "in_progres
 _KEEP = (
     sa.update(Run).where(Run.seq == sa.bindparam("of_seq"), *_IS_PLAYED).values(lease_end=LEASE_END)
 )
-IS_DUE = Run.expires_at <= sa.bindparam("now", type_=sa.BigInteger)
+IS_DUE = Run.expires_at <= _CLOCK
 _FIND_DUE = sa.select(*rows.COLUMNS).where(
     Run.thread_seq == sa.bindparam("of_thread_seq"), IS_ACTIVE, IS_DUE
 )
@@ -102,8 +104,16 @@ class Change(NamedTuple):
 
 
 def claim(connection: Connection, seq: int, player: str) -> Any:
-    """Let a player take a queued run; return its row, or None if it cannot be taken."""
-    return connection.row(_CLAIM, {"of_seq": seq, "new_player": player, "now": unix_now()})
+    """Let a player take a queued run; return its row, or None if it cannot be taken.
+
+    A run whose time is over ends. Raises LostRun.
+    """
+    claimed = connection.row(_CLAIM, {"of_seq": seq, "new_player": player, "now": unix_now()})
+    if claimed is None:
+        run = rows.row_of(connection, seq)
+        if run is not None and run.status == "queued" and is_due(run):
+            end(connection, run, End("expired"), ("queued",))
+    return claimed
 
 
 def thread_of(connection: Connection, run: Any) -> Any:

@@ -228,6 +228,29 @@ def test_a_thread_may_be_deleted_while_its_run_begins(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_run_whose_time_is_over_is_not_begun(
+    single: RunsClient, monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)  # the player alone can find it
+    assistant, thread = single.assistant(), single.thread("next")
+    address = f"/v1/threads/{thread}/runs"
+    first = single.slow(single.thread("first"), assistant)
+    single.reply(DONE)
+    single.move_clock(-300)
+    with ThreadPoolExecutor() as executor:
+        body = {"assistant_id": assistant, "stream": is_stream}
+        answer = executor.submit(single.call, "POST", address, body)
+        assert until(lambda: bool(single.get(address)["data"]))
+        single.move_clock(300)
+        single.cancel(first)
+        text = answer.result().text
+    assert until(lambda: is_idle(single))
+    [run] = single.get(address)["data"]
+    assert (run["status"], run["started_at"]) == ("expired", None)
+    assert not is_stream or text.count("event: thread.run.expired") == 1
+
+
 def test_a_stream_ends_when_its_waiting_run_is_cancelled(single: RunsClient) -> None:
     assistant, thread = single.assistant(), single.thread("next")
     first = single.slow(single.thread("first"), assistant)
