@@ -32,7 +32,7 @@ test-clients: $(VENV)/.dev # published clients, each set of pins in an environme
 test-model: $(VENV)/.dev # a real model and two published endpoints behind the runs, in environments of their own (1 GB)
 	$(BIN)/pytest tests/real_model
 
-test-postgres: $(VENV)/.dev # the same tests on a private PostgreSQL cluster
+test-postgres: $(VENV)/.dev # the tests whose results may differ there, on a private PostgreSQL cluster
 	$(PYTEST) --engine=postgres
 
 lint: $(VENV)/.dev

@@ -65,24 +65,29 @@ SECRET = re.compile(
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
 LONGEST = [
     "test_admin_browser.py",
+    "test_run_faults.py",
     "test_start.py",
     "test_fixtures.py",
-    "test_run_faults.py",
-    "test_gunicorn.py",
-    "test_mock.py",
     "test_openapi.py",
-    "test_browser_thread.py",
-    "test_browser_list.py",
-    "test_browser_requests.py",
-    "test_backup.py",
-    "test_lists.py",
-    "test_disk.py",
-    "test_data.py",
-    "test_cors.py",
     "test_worker.py",
-    "test_clock.py",
-    "test_port.py",
+    "test_browser_list.py",
+    "test_gunicorn.py",
+    "test_browser_thread.py",
+    "test_mock.py",
+    "test_random_faults.py",
+    "test_backup.py",
+    "test_data.py",
+    "test_examples.py",
+    "test_sqlite.py",
+    "test_pool.py",
+    "test_browser_requests.py",
+    "test_lists.py",
+    "test_model.py",
     "test_logs.py",
+    "test_clock.py",
+    "test_disk.py",
+    "test_port.py",
+    "test_postgres.py",
     "test_node.py",
 ]
 """The files that start first: one that starts last would keep a single processor busy."""
@@ -121,7 +126,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         mark = item.get_closest_marker("sqlite_only")
         if mark and on_postgres:
-            item.add_marker(pytest.mark.skip(reason=f"SQLite only: {mark.args[0]}"))
+            item.add_marker(pytest.mark.skip(reason=f"SQLite is enough: {mark.args[0]}"))
+        if on_postgres and "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="A browser gets the same pages"))
         if item.path.name == "test_postgres.py" and not on_postgres:
             item.add_marker(pytest.mark.skip(reason="PostgreSQL only: make test-postgres"))
 

@@ -26,6 +26,8 @@ from werkzeug.serving import make_server
 from config import ROOT
 from rules.errors import ApiError
 
+pytestmark = pytest.mark.sqlite_only("the examples speak HTTP")
+
 MESSAGES = [
     {"role": "user", "content": "Which tram? é 😀"},
     {

@@ -16,6 +16,8 @@ from conftest import npm_install
 
 from config import ROOT
 
+pytestmark = pytest.mark.sqlite_only("the servers of the fixtures are in memory")
+
 VITEST_FOLDER = Path(__file__).parents[1] / "vitest"
 SHUFFLE = """
 import os, random

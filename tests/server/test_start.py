@@ -24,6 +24,7 @@ from config import ROOT
 
 MAKE_RUN = ["make", "-s", "run"]
 SHARED_MEMORY = Path("/dev/shm")
+OF_PROCESSES = pytest.mark.sqlite_only("processes, ports and folders are the same on both")
 NOT_COPIED = (".venv", ".git", ".clients", ".hypothesis", "tests", "instance", ".*_cache")
 
 
@@ -54,6 +55,7 @@ def create_thread(server: Server) -> str:
         return sdk.beta.threads.create().id
 
 
+@OF_PROCESSES
 def test_the_ready_line_is_all_that_stdout_ever_gets(by_make: Server) -> None:
     create_thread(by_make)
     os.kill(by_make.ready["pid"], signal.SIGTERM)
@@ -63,6 +65,7 @@ def test_the_ready_line_is_all_that_stdout_ever_gets(by_make: Server) -> None:
     assert by_make.ready["event"] == "ready"
 
 
+@OF_PROCESSES
 @pytest.mark.parametrize("is_keyed", [False, True])
 def test_a_person_at_a_terminal_sees_how_to_call_a_server_without_keys(
     app: Flask, database_url: str, tmp_path: Path, is_keyed: bool
@@ -79,6 +82,7 @@ def test_a_person_at_a_terminal_sees_how_to_call_a_server_without_keys(
         assert ("client.beta.threads.create()" in process.stdout.read()) == (not is_keyed)
 
 
+@OF_PROCESSES
 def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(by_make: Server) -> None:
     create_thread(by_make)
     assert folders_of(by_make)
@@ -87,6 +91,7 @@ def test_a_termination_signal_ends_it_with_status_0_and_leaves_nothing(by_make: 
     assert not folders_of(by_make)
 
 
+@OF_PROCESSES
 def test_terminating_make_ends_the_server(by_make: Server) -> None:
     by_make.process.send_signal(signal.SIGTERM)
     by_make.process.wait(timeout=30)
@@ -94,6 +99,7 @@ def test_terminating_make_ends_the_server(by_make: Server) -> None:
     assert not folders_of(by_make)
 
 
+@OF_PROCESSES
 def test_the_start_after_a_kill_removes_what_was_left(by_make: Server, tmp_path: Path) -> None:
     os.killpg(by_make.process.pid, signal.SIGKILL)
     by_make.process.wait(timeout=30)
@@ -103,6 +109,7 @@ def test_the_start_after_a_kill_removes_what_was_left(by_make: Server, tmp_path:
         assert not folders_of(by_make)
 
 
+@OF_PROCESSES
 def test_a_start_leaves_the_folder_of_a_running_server_alone(
     by_make: Server, tmp_path: Path
 ) -> None:
@@ -122,6 +129,7 @@ def test_a_first_start_makes_a_private_instance_folder(tmp_path: Path) -> None:
         assert (fresh / "instance").stat().st_mode & 0o777 == 0o700
 
 
+@OF_PROCESSES
 def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -130,6 +138,7 @@ def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
     assert lines[0].startswith(f"Cannot listen on {bind}: Address already in use.")
 
 
+@OF_PROCESSES
 @pytest.mark.parametrize("command", [GUNICORN, MAKE_RUN], ids=["gunicorn", "make"])
 def test_a_taken_port_is_refused_before_anything_slow_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -142,6 +151,7 @@ def test_a_taken_port_is_refused_before_anything_slow_is_imported(
     assert imported.isdisjoint({"sqlalchemy", "flask", "database", "app"})
 
 
+@OF_PROCESSES
 def test_the_start_after_a_kill_finds_its_port_free_beside_open_connections(
     tmp_path: Path, free_port: int
 ) -> None:
@@ -167,6 +177,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@OF_PROCESSES
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_a_bind_beyond_loopback_is_refused_with_one_line(tmp_path: Path, bind: str) -> None:
     lines = refusal(tmp_path / "log", BIND=bind)
@@ -266,6 +277,7 @@ def test_the_counts_of_a_worker_have_their_room(serve: Callable[..., Any]) -> No
         assert counts.stat().st_blocks * 512 >= 1 << 20
 
 
+@OF_PROCESSES
 def test_reloads_and_killed_workers_lose_no_count_and_leave_no_files(
     serve: Callable[..., Any],
 ) -> None:
@@ -289,6 +301,7 @@ def files_of_counts(server: Server) -> list[Path]:
     return [file for folder in folders_of(server) for file in folder.glob("histogram_*.db")]
 
 
+@OF_PROCESSES
 def test_make_fails_when_the_server_refuses(tmp_path: Path) -> None:
     lines = refusal(tmp_path / "log", MAKE_RUN, BIND="0.0.0.0:0")
     assert [line for line in lines if not line.startswith("make")] == [

@@ -18,6 +18,8 @@ from conftest import Server, until
 
 from server import worker
 
+pytestmark = pytest.mark.sqlite_only("the worker is below the database")
+
 HALF_HEAD = b"POST /v1/threads HTTP/1.1\r\nHost: loc"
 POST = b"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 HALF_BODY = POST + b'Content-Length: 100\r\n\r\n{"metadata'

@@ -20,6 +20,8 @@ from sentences import Refusal, refusal_of
 import database
 from models import Message
 
+pytestmark = pytest.mark.sqlite_only("a body is read before the database is asked")
+
 JSON = "application/json"
 LIMIT = 1024
 LEGAL = (b"{}", b"[]")
