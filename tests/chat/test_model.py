@@ -35,6 +35,8 @@ import cli
 from chat import endpoint
 from config import ROOT
 
+pytestmark = pytest.mark.sqlite_only("a model is asked the same way with both")
+
 TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
 STALLS = {None: stalls(is_silent=True), "nothing": stalls(), "Half": stalls("Half")}
 BAD_STREAM = "Its answer ended in the middle"

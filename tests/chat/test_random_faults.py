@@ -25,6 +25,8 @@ from fake_model import (
 from flask.testing import FlaskClient
 from runs_client import ENDS, RunsClient
 
+pytestmark = pytest.mark.sqlite_only("a model is asked the same way with both")
+
 RUNS, AT_ONCE = 500, 20
 PLAYS = [
     says("Hello."),
