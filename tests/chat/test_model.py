@@ -729,7 +729,6 @@ def test_without_usage_the_tokens_are_an_estimate(
 # the key
 
 
-@pytest.mark.sqlite_only("it reads the files of the database")
 def test_the_key_is_nowhere_but_in_the_requests(
     serve: Callable[..., Any], model: FakeModel, tmp_path: Path
 ) -> None:
