@@ -1,6 +1,5 @@
 """gunicorn's threaded worker, with limits on how long a client may keep a thread waiting."""
 
-import math
 import select
 import socket
 import threading
@@ -11,6 +10,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from gunicorn.http import errors
+from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.gthread import ThreadWorker
 
 from database.waits import waiting
@@ -32,10 +32,9 @@ NEXT_MILLISECONDS = 5
 _LINGER_BYTES = 64 << 10
 _SMALL_BYTES = 64 << 10
 _LOOK_SECONDS = 0.2
-_AHEAD_BYTES = 5 << 18
-"""How much may be received before it is handed on: gunicorn reads 1 MB ahead of a piece."""
-_OVERHEAD_PART = 16
-"""The part of the largest body that the sizes of its chunks may take: each chunk costs time."""
+_AROUND_BYTES, _AROUND_PART = 256 << 10, 16
+"""How much may be around the bytes in the chunks of a body, and around which part of them: each
+chunk costs time."""
 _SLOW_REQUEST = "A client sent its request too slowly; its connection was closed"
 _SLOW_READER = "A client took its answer too slowly; its connection was closed"
 _STATUSES = {
@@ -63,18 +62,23 @@ class ClientSocket(socket.socket):
         self.request: Any = None
         self._head: bytes | None = None
         self._has_ended = False
-        self._ahead, self._most_ahead = 0, math.inf
+        self._received = 0
         self._read_left, self._send_left = float(READ_SECONDS), float(SEND_SECONDS)
 
-    def begin_body(self, request: Any, most: int) -> None:
-        """Begin the body of a request, of `most` bytes at most."""
-        self.request = request
-        self._ahead, self._most_ahead = 0, _AHEAD_BYTES + most / _OVERHEAD_PART
-        request.body.reader = _Reader(request.body.reader, self)
+    def begin_body(self, request: Any) -> None:
+        """Begin the body of a request."""
+        self.request, reader = request, request.body.reader
+        if isinstance(reader, ChunkedReader):
+            reader.parser = self._bounded(reader.parser)
 
-    def hand_on(self, count: int) -> None:
-        """Count bytes of the body that are handed on."""
-        self._ahead -= count
+    def _bounded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the pieces in the chunks of a body. Raises ApiError 400 for chunks too small."""
+        begin, inside = self._received, 0
+        for piece in pieces:
+            inside += len(piece)
+            if self._received - begin - inside > _AROUND_BYTES + inside // _AROUND_PART:
+                raise refusals.small_chunks()
+            yield piece
 
     def close_after_answer(self) -> None:
         """Say `Connection: close` in the answer of this request."""
@@ -98,16 +102,11 @@ class ClientSocket(socket.socket):
         return True
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Receive bytes. Raises TimeoutError when the request comes too slowly.
-
-        Raises ApiError 400 for a body whose chunks are too small.
-        """
+        """Receive bytes. Raises TimeoutError when the request comes too slowly."""
         if self._has_ended:  # gunicorn lingers again, in its only accepting thread
             return b""
         data = self._receive(size, flags)
-        self._ahead += len(data)
-        if self._ahead > self._most_ahead:
-            raise refusals.small_chunks()
+        self._received += len(data)
         return data
 
     def _receive(self, size: int, flags: int) -> bytes:
@@ -189,19 +188,6 @@ class ClientSocket(socket.socket):
             del self._waits[self]
 
 
-class _Reader:
-    """gunicorn's reader of a body, which tells the connection what it hands on."""
-
-    def __init__(self, reader: Any, client: ClientSocket) -> None:
-        self._reader, self._client = reader, client
-
-    def read(self, size: int) -> Any:
-        """Return bytes of the body."""
-        data = self._reader.read(size)
-        self._client.hand_on(len(data))
-        return data
-
-
 class _Wait:
     """A wait that goes on."""
 
@@ -250,9 +236,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head is read. Raises what `handle_error` answers."""
-        most = self.wsgi.config["MAX_BODY_BYTES"]
-        conn.sock.begin_body(req, most)
-        _refuse_early(req, most)
+        conn.sock.begin_body(req)
+        _refuse_early(req, self.wsgi.config["MAX_BODY_BYTES"])
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
