@@ -36,12 +36,14 @@ class Play:
         """Take the run with the `seq` and play it; do nothing if it cannot be taken."""
         if self.stop.reason:
             return
-        with suppress(LostRun):  # the run ended or its thread was deleted since
+        try:
             run = database.write(lambda connection: states.claim(connection, self.seq, self.token))
             if run is None:
                 return self.give_up()
             self.is_playing = True
             self._play(run)
+        except LostRun:  # the run ended or its thread was deleted since
+            self.give_up()
 
     def _play(self, run: Any) -> None:
         turn, question = self._begin(run)

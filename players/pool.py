@@ -171,7 +171,7 @@ class Players:
             states = leases.own_states(connection, list(named))
         for token, play in named.items():
             state = states.get(token)
-            if state is None and not play.is_playing:
+            if state is None and not (play.is_playing or play.stop.reason):
                 play.give_up()
             if state not in ("queued", "in_progress"):
                 play.stop.order(CHANGED)

@@ -24,6 +24,7 @@ _IS_RUN = sa.and_(
     Run.thread_seq == FIND_THREAD_SEQ.scalar_subquery(), Run.id == sa.bindparam("of_id")
 )
 _FIND = sa.select(*COLUMNS).where(_IS_RUN)
+_HOLD = _FIND.with_for_update(key_share=True, of=Run)
 _OF_SEQ = sa.select(*COLUMNS).where(Run.seq == sa.bindparam("of_seq"))
 _IS_LOCK = (IS_THREAD, Run.thread_seq == Thread.seq, Run.id == Thread.active_run)
 _ACTIVE = sa.select(*COLUMNS).where(*_IS_LOCK)
@@ -38,6 +39,15 @@ def find_row(connection: Connection, project: str, thread_id: str, run_id: str) 
     """Return the row of a run. Raises ApiError 404, also for a run of another thread."""
     key = _key(project, thread_id, run_id)
     return connection.row(_FIND, key) or _refuse(connection, key)
+
+
+def hold_row(connection: Connection, project: str, thread_id: str, run_id: str) -> Any:
+    """Let no other transaction change a run; return its row. Raises ApiError 404.
+
+    Its thread is held before it, always.
+    """
+    key = _key(project, thread_id, run_id)
+    return connection.row(_HOLD, key) or _refuse(connection, key)
 
 
 def row_of(connection: Connection, seq: int) -> Any:

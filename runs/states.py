@@ -47,8 +47,9 @@ _KEEP = (
     sa.update(Run).where(Run.seq == sa.bindparam("of_seq"), *_IS_PLAYED).values(lease_end=LEASE_END)
 )
 IS_DUE = Run.expires_at <= _CLOCK
-_FIND_DUE = sa.select(*rows.COLUMNS).where(
-    Run.thread_seq == sa.bindparam("of_thread_seq"), IS_ACTIVE, IS_DUE
+_IS_OF_THREAD = Run.thread_seq == sa.bindparam("of_thread_seq")
+_HOLD_DUE = (
+    sa.select(*rows.COLUMNS).where(_IS_OF_THREAD, IS_ACTIVE, IS_DUE).with_for_update(key_share=True)
 )
 _THREAD = sa.select(Thread.id, Thread.project).where(Thread.seq == sa.bindparam("of_seq"))
 _ADD_MESSAGE = messages.INSERT.returning(*messages.COLUMNS)
@@ -210,7 +211,7 @@ def submit(
 def expire_due(connection: Connection, project: str, thread_id: str) -> None:
     """End the active run of a thread if its time is over. Raises ApiError 404."""
     seq = messages.hold_thread(connection, project, thread_id)
-    for run in connection.rows(_FIND_DUE, {"of_thread_seq": seq, "now": unix_now()}):
+    for run in connection.rows(_HOLD_DUE, {"of_thread_seq": seq, "now": unix_now()}):
         end(connection, run, End("expired"), ACTIVE_STATUSES)
 
 
@@ -220,9 +221,9 @@ def is_due(run: Any) -> bool:
 
 
 def _held(connection: Connection, project: str, thread_id: str, run_id: str) -> Any:
-    """Return the row of a run whose thread nobody else changes now. Raises ApiError 404."""
+    """Return the row of a run that nobody else changes now, as its thread. Raises ApiError 404."""
     expire_due(connection, project, thread_id)
-    return rows.find_row(connection, project, thread_id, run_id)
+    return rows.hold_row(connection, project, thread_id, run_id)
 
 
 def _close(

@@ -33,8 +33,8 @@ _LINGER_BYTES = 64 << 10
 _SMALL_BYTES = 64 << 10
 _LOOK_SECONDS = 0.2
 _AROUND_BYTES, _AROUND_PART = 256 << 10, 16
-"""How much may be around the bytes in the chunks of a body, and around which part of them: each
-chunk costs time."""
+"""What may be around the bytes in the chunks of a body: so many bytes, and a 16th of those inside.
+Each chunk costs time."""
 _SLOW_REQUEST = "A client sent its request too slowly; its connection was closed"
 _SLOW_READER = "A client took its answer too slowly; its connection was closed"
 _STATUSES = {

@@ -228,6 +228,25 @@ def test_a_thread_may_be_deleted_while_its_run_begins(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+def test_a_cancel_beside_a_player_that_begins_is_answered(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    app: Flask = client_with(MOCK="on", RUNS=8).application
+    runs = RunsClient(app.test_client())
+    runs.reply({**DONE, "delay_ms": 5})
+    assistant = runs.assistant()
+
+    def cancel_some(_: int) -> list[int]:
+        client = RunsClient(app.test_client())
+        begun = (client.run(client.thread("next"), assistant) for _ in range(50))
+        return [client.call("POST", f"{of(run)}/cancel").status_code for run in begun]
+
+    with ThreadPoolExecutor(4) as executor:
+        statuses = {status for each in executor.map(cancel_some, range(4)) for status in each}
+    assert statuses <= {200, 400}  # 400: it was completed before
+    assert until(lambda: is_idle(runs))
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_a_run_whose_time_is_over_is_not_begun(
     single: RunsClient, monkeypatch: pytest.MonkeyPatch, is_stream: bool

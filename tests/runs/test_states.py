@@ -10,6 +10,8 @@ from conftest import until
 from flask.testing import FlaskClient
 from runs_client import CALL, RunsClient, of
 
+from players import pool
+
 WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
@@ -64,3 +66,33 @@ def test_a_player_waits_for_a_deletion_of_its_thread(
     assert runs.call("GET", of(run)).status_code == 404
     assert until(lambda: not runs.client.application.extensions["players"]._plays)
     assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_a_reader_hears_of_an_expiry_that_comes_before_the_player(
+    client_with: Callable[..., FlaskClient],
+    writer: psycopg.Connection[Any],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)
+    runs = RunsClient(client_with(MOCK="on", RUNS=1))
+    assistant, thread = runs.assistant(), runs.thread("next")
+    address = f"/v1/threads/{thread}/runs"
+    first = runs.slow(runs.thread("first"), assistant)
+    runs.move_clock(-300)
+    with ThreadPoolExecutor(1) as executor:
+        body = {"assistant_id": assistant, "stream": True}
+        stream = executor.submit(runs.call, "POST", address, body)
+        assert until(lambda: bool(runs.get(address)["data"]))
+        runs.move_clock(300)
+        writer.execute("SELECT seq FROM threads WHERE id = %s FOR UPDATE", [thread])
+        runs.cancel(first)
+        assert until(lambda: has_waiter(database_url))
+        writer.execute("UPDATE threads SET active_run = NULL WHERE id = %s", [thread])
+        writer.execute(
+            "UPDATE runs SET status = 'expired', expires_at = NULL, player = NULL"
+            " WHERE status = 'queued'"
+        )
+        writer.commit()
+        names = [line for line in stream.result().text.splitlines() if line[:6] == "event:"]
+    assert names[-2:] == ["event: thread.run.expired", "event: done"]
