@@ -25,8 +25,11 @@ def messages_page(connection: Connection, project: str, thread_id: str, query: V
     """Return a page of a thread's messages. Raises ApiError 404, and 400 for an unknown cursor."""
     of_seq = messages.find_thread_seq(connection, project, thread_id)
     rows, has_more = _LIST.rows(connection, query, project=project, thread_seq=of_seq)
-    whole = (row if row.content else whole_row(connection, of_seq, row.seq) for row in rows)
-    return Page([message_object(row, thread_id) for row in whole], has_more)
+    objects = [
+        message_object(row if row.content else whole_row(connection, of_seq, row.seq), thread_id)
+        for row in rows
+    ]
+    return Page(objects, has_more)
 
 
 @lru_cache(maxsize=64)
