@@ -1,11 +1,15 @@
 """A client of runs: it makes assistants and threads, scripts the replies, and waits for states."""
 
 import json
+from threading import Event
 from typing import Any
 
+import pytest
 from conftest import until
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
+
+from players import pool
 
 Wire = dict[str, Any]
 ENDS = ("completed", "incomplete", "failed", "cancelled", "expired")
@@ -13,6 +17,25 @@ SLOW = 60_000
 """Milliseconds: no test waits for a reply that is delayed so long."""
 HALF = "Half"
 CALL: Wire = {"name": "get", "arguments": {"city": "Rome"}}
+
+
+class Wake(Event):
+    """What wakes the watch over runs, and how many seconds that last began to wait for it."""
+
+    seconds: float | None = None
+    _is_awaited = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the watch waits, and nothing has woken it."""
+        return self._is_awaited and not self.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds, self._is_awaited = timeout, True
+        try:
+            return super().wait(timeout)
+        finally:
+            self._is_awaited = False
 
 
 class RunsClient:
@@ -79,6 +102,20 @@ class RunsClient:
         run = self.run(thread, assistant, **body)
         assert until(lambda: self.get("/_mock/replies")["rules"][0]["runs"] == 1), self.see(run)
         return self.see(run)
+
+    def watch_seldom(self, monkeypatch: pytest.MonkeyPatch) -> Wake:
+        """Let the watch look only when it is woken; return what wakes it."""
+        wake = self.client.application.extensions["players"]._wake = Wake()
+        for pause in ("LOOK_SECONDS", "SWEEP_SECONDS"):
+            monkeypatch.setattr(pool, pause, 1000)
+        return wake
+
+    def unwatched(self, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch) -> Wire:
+        """Return a slow run that a cancel does not reach. It is the first of its app."""
+        wake = self.watch_seldom(monkeypatch)
+        run = self.slow(thread, assistant)
+        assert until(lambda: wake.is_quiet)
+        return run
 
     def writing(self, thread: str, assistant: str, **body: Any) -> Wire:
         """Return a run that has written the first half of "Half of it." and goes on for long.

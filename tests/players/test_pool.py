@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from conftest import Commands, close, until
 from flask import Flask
 from flask.testing import FlaskClient
-from runs_client import CALL, RunsClient, of, text_of
+from runs_client import CALL, RunsClient, Wake, of, text_of
 
 import database
 from app import create_app
@@ -104,16 +103,6 @@ def completion_of_pieces(piece: str) -> None:
         list(Completion(answer, 0, None).parts())
 
 
-class Wake(Event):
-    """What wakes the watch, and how many seconds that last began to wait for it."""
-
-    seconds: float | None = None
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.seconds = timeout
-        return super().wait(timeout)
-
-
 # how many play
 
 
@@ -183,8 +172,7 @@ def test_a_cancel_reaches_the_first_run_after_a_rest(
     runs: RunsClient, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SWEEP_SECONDS", 1000)  # a rest lasts so long
-    wake = Wake()
-    monkeypatch.setattr(players_of(runs), "_wake", wake)
+    wake = players_of(runs)._wake = Wake()
     runs.reply(DONE)
     runs.finished(thread, assistant)
     assert until(lambda: wake.seconds == 1000)
@@ -406,9 +394,7 @@ def test_the_active_runs_of_a_restored_snapshot_start_again(
 def test_a_restored_run_that_was_cancelling_is_cancelled(
     runs: RunsClient, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for pause in ("LOOK_SECONDS", "SWEEP_SECONDS"):
-        monkeypatch.setattr(pool, pause, 60)
-    run = runs.cancel(runs.slow(thread, assistant))
+    run = runs.cancel(runs.unwatched(thread, assistant, monkeypatch))
     snapshot(runs)
     restore(runs)
     assert runs.see(run)["status"] == "cancelled"

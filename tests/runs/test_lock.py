@@ -12,7 +12,6 @@ from flask.testing import FlaskClient
 from runs_client import CALL, RunsClient, Wire, of, text_of
 from sentences import no_object, refusal_of
 
-from players import pool
 from store import deletions
 
 MAKERS = {"in_progress": "slow", "requires_action": "waiting"}
@@ -89,9 +88,7 @@ def test_an_active_run_refuses_another(
 def test_a_run_that_is_cancelling_keeps_the_lock(
     runs: RunsClient, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for pause in ("LOOK_SECONDS", "SWEEP_SECONDS"):
-        monkeypatch.setattr(pool, pause, 60)
-    run = runs.cancel(runs.slow(thread, assistant))
+    run = runs.cancel(runs.unwatched(thread, assistant, monkeypatch))
     assert run["status"] == "cancelling"
     assert refusal_of(runs.say(thread)) == message_sentence(run)
     assert refusal_of(second_run(runs, thread, assistant)) == sentence(run)
