@@ -302,15 +302,20 @@ def busy_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that SQLite runs from now on, with its values."""
+    """Every statement that the test's own thread runs on SQLite from now on, with its values."""
     statements: list[str] = []
+    own = threading.current_thread()
     engine = app.extensions["database"]
     engine._idle.clear()  # these connections are not traced
     connect = engine.connect
 
+    def note(statement: str) -> None:
+        if threading.current_thread() is own:  # a player runs others at any moment
+            statements.append(statement)
+
     def traced() -> Any:
         raw = connect()
-        raw.set_trace_callback(statements.append)
+        raw.set_trace_callback(note)
         return raw
 
     monkeypatch.setattr(engine, "connect", traced)

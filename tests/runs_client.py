@@ -103,16 +103,11 @@ class RunsClient:
         assert until(lambda: self.get("/_mock/replies")["rules"][0]["runs"] == 1), self.see(run)
         return self.see(run)
 
-    def watch_seldom(self, monkeypatch: pytest.MonkeyPatch) -> Wake:
-        """Let the watch look only when it is woken; return what wakes it."""
+    def unwatched(self, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch) -> Wire:
+        """Return a slow run that a cancel does not reach. It is the first of its app."""
         wake = self.client.application.extensions["players"]._wake = Wake()
         for pause in ("LOOK_SECONDS", "SWEEP_SECONDS"):
             monkeypatch.setattr(pool, pause, 1000)
-        return wake
-
-    def unwatched(self, thread: str, assistant: str, monkeypatch: pytest.MonkeyPatch) -> Wire:
-        """Return a slow run that a cancel does not reach. It is the first of its app."""
-        wake = self.watch_seldom(monkeypatch)
         run = self.slow(thread, assistant)
         assert until(lambda: wake.is_quiet)
         return run
