@@ -1,6 +1,5 @@
 """Fixtures: an app on its own migrated database, its client, a live server, Node, a browser."""
 
-import ctypes
 import fcntl
 import gc
 import json
@@ -22,14 +21,16 @@ from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import clusters
+import fork_server
 import pytest
 import werkzeug.routing
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
+from fork_server import end_with_parent
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from werkzeug.routing.matcher import StateMachineMatcher
 
@@ -63,6 +64,8 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 GUNICORN = [str(Path(sys.executable).parent / "gunicorn")]
+Process = subprocess.Popen[str] | fork_server.Fork
+FORK_SERVER = fork_server.ForkServer()
 LONGEST = [
     "test_admin_browser.py",
     "test_run_faults.py",
@@ -190,14 +193,15 @@ def postgres_settings(url: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def engine(request: pytest.FixtureRequest) -> str:
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The run's engine; a server without a DATABASE_URL gets a new database of it."""
     name: str = request.config.getoption("engine")
     if name == "postgres":
         CLUSTER.append(request.getfixturevalue("cluster"))
     else:
         MIGRATED.append(request.getfixturevalue("migrated"))
-    return name
+    yield name
+    FORK_SERVER.close()
 
 
 @pytest.fixture(autouse=True)
@@ -337,9 +341,6 @@ def threads_left(app: Flask) -> Callable[[], int]:
     return count
 
 
-LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
 SDK_OPTIONS: Any = {"api_key": "any", "max_retries": 0, "_strict_response_validation": True}
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: to load the usual authorities is most of what a client costs."""
@@ -354,7 +355,7 @@ class Answer(NamedTuple):
 class Server:
     """A running server: where it is, its process (group leader), and what it printed."""
 
-    def __init__(self, process: subprocess.Popen[str], ready: dict[str, Any], log: Path) -> None:
+    def __init__(self, process: Process, ready: dict[str, Any], log: Path) -> None:
         self.process = process
         self.ready = ready
         self.base_url: str = ready["base_url"]
@@ -409,12 +410,6 @@ def until(condition: Callable[[], bool], seconds: float = 10, pause: float = 0.0
     return met
 
 
-def end_with_parent() -> None:
-    """Let a new process be killed when the tests are, however those end."""
-    if LIBRARY:
-        LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 @contextmanager
 def lent_database() -> Iterator[str]:
     """Lend a server a database of the newest schema: of SQLite, one that counts as in memory."""
@@ -427,10 +422,29 @@ def lent_database() -> Iterator[str]:
             yield f"sqlite:///{shutil.copy(MIGRATED[0], f'{folder}/threads.db')}"
 
 
+def start(
+    command: Sequence[str], cwd: Path, environment: dict[str, str], stderr: TextIO
+) -> Process:
+    """Start a command as the leader of a session of its own."""
+    is_plain = command == GUNICORN and cwd == ROOT and sys.platform == "linux"
+    if is_plain and fork_server.of_interpreter(environment) == fork_server.OWN:
+        return FORK_SERVER.start(GUNICORN, environment, stderr)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+
+
 @contextmanager
 def launched(
     log: Path, command: Sequence[str] = GUNICORN, cwd: Path = ROOT, **settings: Any
-) -> Iterator[subprocess.Popen[str]]:
+) -> Iterator[Process]:
     """Run a command with settings (without THREADS_) and its stderr in `log`; kill it at the end.
 
     No log of any test may hold a key, a cookie or a body.
@@ -446,16 +460,7 @@ def launched(
     environment = {key: value for key, value in os.environ.items() if key[:8] != "THREADS_"}
     environment |= {f"THREADS_{key}": str(value) for key, value in variables.items()}
     with log.open("a") as stderr:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
+        process = start(command, cwd, environment, stderr)
     assert process.stdout is not None
     try:
         yield process
@@ -467,7 +472,7 @@ def launched(
     assert not (secret := SECRET.search(log.read_text(errors="replace"))), f"logged: {secret}"
 
 
-def await_ready(process: subprocess.Popen[str], log: Path, workers: int = 1) -> Server:
+def await_ready(process: Process, log: Path, workers: int = 1) -> Server:
     """Wait for the ready line of a launched server and for its workers."""
     assert process.stdout is not None
     watchdog = threading.Timer(30, process.kill)
