@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install -q,$(BIN)/python -m pip install -q --disable-pip-version-check)
-# Two processes more than there are processors: many tests wait
-PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 2))) --dist loadfile --no-loadscope-reorder
+# Four processes more than there are processors: many tests wait
+PYTEST := $(BIN)/pytest -n $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 4))) --dist loadfile --no-loadscope-reorder
 
 # Without bytecode each process that starts would compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
