@@ -21,16 +21,19 @@ from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import clusters
 import fork_server
+import jinja2
 import pytest
 import werkzeug.routing
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from fork_server import end_with_parent
+from jinja2.bccache import Bucket
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from werkzeug.routing.matcher import StateMachineMatcher
 
@@ -186,6 +189,22 @@ class Map(werkzeug.routing.Map):
 COMPILED: dict[tuple[Any, ...], tuple[StateMachineMatcher, dict[Any, Any]]] = {}
 COMPILING = threading.Lock()
 App.url_map_class = Map
+
+
+class Templates(jinja2.BytecodeCache):
+    """Templates that are compiled once a run."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._compiled.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.code
+
+
+App.jinja_options = {"bytecode_cache": Templates()}
 
 
 def postgres_settings(url: str) -> dict[str, str]:
