@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, NoReturn, TextIO
 
 ROOT = Path(__file__).parent.parent
@@ -81,17 +82,18 @@ class ForkServer:
     def __init__(self) -> None:
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = Lock()
 
     def start(self, command: list[str], environment: dict[str, str], stderr: TextIO) -> Fork:
         """Start gunicorn in the project's folder, as the leader of a session of its own."""
-        requests = self._requests or self._open()
-        reading, writing = os.pipe()
         request = json.dumps({"command": command, "environment": environment}).encode()
-        with _adoption():
+        reading, writing = os.pipe()
+        with self._lock, _adoption():
+            requests = self._requests or self._open()
             socket.send_fds(requests, [request], [writing, stderr.fileno()])
-            os.close(writing)
             pid = int(requests.recv(REQUEST_BYTES))
             requests.recv(REQUEST_BYTES)  # it is a child of this process now
+        os.close(writing)
         return Fork(pid, os.fdopen(reading))
 
     def close(self) -> None:
@@ -108,7 +110,6 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
-                preexec_fn=end_with_parent,
             )
         self._requests = own
         return own
