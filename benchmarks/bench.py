@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -277,6 +278,7 @@ def _started(folder: Path, quick: bool, peers: bool) -> Iterator[list[Running]]:
 
 def main() -> None:
     given = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it leaves no server behind
     with tempfile.TemporaryDirectory(dir=given.folder and given.folder.parent) as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
